@@ -1,0 +1,220 @@
+"""How a change tool gets its consent from within MCP: a dialog where the client truly has one, else a terminal.
+
+The two protocol eras ask differently: up to 2025-11-25 the server sends `elicitation/create` and waits; from 2026-07-28
+on the tool returns "input required" and is called again with the answer, so nothing may happen before it.
+Only a typed "yes" is consent: clients exist that accept by themselves with an empty or a default form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+from quarterdeck.keel.answers import Answer
+from quarterdeck.keel.changes import Changes, Pending, Plan, Seen
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.identity import Caller, caller_of
+
+if TYPE_CHECKING:
+    from fastmcp import Context
+    from mcp_types import InputRequiredResult
+
+DIALOG_S = 240.0
+"""A dialog left open longer than this is over; the request stays open for the terminal."""
+DIALOG_CHARACTERS = 3000
+"""A change that takes more text than this cannot be read in a dialog; it is approved in the terminal."""
+
+FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "approve": {
+            "type": "string",
+            "title": "Approve",
+            "description": "Type yes to run exactly this change. Anything else declines it.",
+            "default": "",
+        }
+    },
+    "required": ["approve"],
+}
+
+
+class ChangeAnswer(Answer):
+    """What became of a change."""
+
+    status: Literal["done", "done_not_healthy", "approval_required", "declined", "denied", "failed"]
+    summary: str
+    change_id: str | None = None
+    before: str | None = None
+    after: str | None = None
+    undo: str | None = None
+    notes: list[str] | None = None
+    result: str | None = None
+    next: str
+
+    def text(self) -> str:
+        lines = [f"{self.status.upper()}: {self.summary}"]
+        for label, value in (
+            ("id", self.change_id),
+            ("before", self.before),
+            ("after", self.after),
+            ("undo", self.undo),
+        ):
+            if value:
+                lines.append(f"{label}: {value}" if "\n" not in value else f"{label}:\n{value}")
+        lines += [f"note: {note}" for note in self.notes or []]
+        if self.result:
+            lines.append(f"result: {self.result}")
+        return "\n".join([*lines, f"next: {self.next}"])
+
+
+async def carry_out(ctx: Context, changes: Changes, plan: Plan) -> ChangeAnswer | InputRequiredResult:
+    """Run the plan if it is granted; otherwise ask, as this client can be asked."""
+    caller = caller_of(ctx)
+    change = plan.change
+    decision = await asyncio.to_thread(changes.decide, change, caller)
+    if decision.decision == "deny":
+        await asyncio.to_thread(changes.refuse_by_policy, change, caller, decision.by)
+        return _answer(
+            plan,
+            "denied",
+            None,
+            f"Forbidden by {decision.by}. Do not try again; tell the person what you wanted to do.",
+        )
+    if decision.decision == "allow":
+        await asyncio.to_thread(changes.grant_by_policy, change, caller, decision.by)
+    taken = await asyncio.to_thread(changes.take, change, caller)
+    if taken is not None:
+        return await _run(ctx, changes, plan, taken)
+    return await _ask(ctx, changes, plan, caller)
+
+
+async def _ask(ctx: Context, changes: Changes, plan: Plan, caller: Caller) -> ChangeAnswer | InputRequiredResult:
+    pending = await asyncio.to_thread(changes.request, plan.change, caller)
+    message = f"{plan.change.shown()}\n\nType yes to run exactly this. Request {pending.id}, asked by {caller.id}."
+    fits = len(message) <= DIALOG_CHARACTERS
+    declined = await asyncio.to_thread(changes.was_declined, pending.id)
+    if not fits or declined or not can_ask(ctx):
+        return _approval_required(plan, pending, declined=declined)
+    if _modern(ctx):
+        answered = (ctx.input_responses or {}).get("consent") if ctx.request_state == pending.id else None
+        if answered is None:
+            return _input_required(message, pending)
+        action, content = getattr(answered, "action", "cancel"), getattr(answered, "content", None)
+    else:
+        action, content = await _dialog(ctx, message)
+    by = f"{caller.id} in a dialog of {caller.client or 'the client'}"
+    if action == "accept" and _is_yes(content):
+        try:
+            await asyncio.to_thread(changes.grant, pending.id, by)
+        except Refusal:
+            pass  # a terminal was faster: its grant, if still unused, is taken below
+        taken = await asyncio.to_thread(changes.take, plan.change, caller)
+        if taken is not None:
+            return await _run(ctx, changes, plan, taken)
+        return _approval_required(plan, pending, declined=False)
+    if action in ("accept", "decline"):
+        await asyncio.to_thread(changes.decline, pending.id, by, final=False)
+        return _approval_required(plan, pending, declined=True)
+    return _approval_required(plan, pending, declined=False)
+
+
+def can_ask(ctx: Context) -> bool:
+    """Whether this client can show a form now: it declared form elicitation and there is a way to send it one."""
+    try:
+        session = ctx.session
+        capabilities = session.client_capabilities
+    except RuntimeError:
+        return False
+    elicitation = capabilities.elicitation if capabilities is not None else None
+    if elicitation is None:
+        return False
+    url_only = elicitation.form is None and elicitation.url is not None
+    return not url_only and (_modern(ctx) or session.can_send_request)
+
+
+def _modern(ctx: Context) -> bool:
+    from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+    request = ctx.request_context
+    return request is not None and request.protocol_version in MODERN_PROTOCOL_VERSIONS
+
+
+def _input_required(message: str, pending: Pending) -> InputRequiredResult:
+    from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
+
+    form = ElicitRequestFormParams(message=message, requested_schema=FORM)
+    return InputRequiredResult(input_requests={"consent": ElicitRequest(params=form)}, request_state=pending.id)
+
+
+async def _dialog(ctx: Context, message: str) -> tuple[str, Any]:
+    from mcp import MCPError
+
+    try:
+        async with asyncio.timeout(DIALOG_S):
+            answer = await ctx.session.elicit_form(message, FORM, related_request_id=ctx.request_id)
+    except (TimeoutError, MCPError):  # nobody answered, or the client cannot after all
+        return "cancel", None
+    return answer.action, answer.content
+
+
+def _is_yes(content: Any) -> bool:
+    typed = content.get("approve") if isinstance(content, dict) else None
+    return isinstance(typed, str) and typed.strip().lower() == "yes"
+
+
+async def _run(ctx: Context, changes: Changes, plan: Plan, taken: Pending) -> ChangeAnswer:
+    async def report(fraction: float, message: str) -> None:
+        await ctx.report_progress(fraction, 1.0, message)
+
+    try:
+        done, seen = await changes.run(plan, taken, report)
+    except Refusal as error:
+        return _answer(plan, "failed", taken, f"Nothing was changed or it is not known: {error}", result=str(error))
+    return _done(plan, taken, done, seen)
+
+
+def _done(plan: Plan, taken: Pending, done: str, seen: Seen | None) -> ChangeAnswer:
+    healthy = seen is not None and seen.healthy
+    return _answer(
+        plan,
+        "done" if healthy else "done_not_healthy",
+        taken,
+        "Tell the person what was done and seen."
+        if healthy
+        else "Look at why with find_problems; undo as shown if it made things worse.",
+        result=f"{done} {seen.text if seen else ''}".strip(),
+    )
+
+
+def _approval_required(plan: Plan, pending: Pending, *, declined: bool) -> ChangeAnswer:
+    asked = "It was declined, or the client never showed its dialog. " if declined else ""
+    return _answer(
+        plan,
+        "declined" if declined else "approval_required",
+        pending,
+        f"{asked}Nothing was changed. A person can allow exactly this by running `quarterdeck approve {pending.id}` in "
+        "a terminal of their own; then call this tool again with the same arguments. Do not run that command yourself.",
+    )
+
+
+def _answer(
+    plan: Plan,
+    status: Literal["done", "done_not_healthy", "approval_required", "declined", "denied", "failed"],
+    pending: Pending | None,
+    next: str,
+    result: str | None = None,
+) -> ChangeAnswer:
+    from quarterdeck.keel.answers import clip
+
+    change = plan.change
+    return ChangeAnswer(
+        status=status,
+        summary=change.summary,
+        change_id=pending.id if pending else None,
+        before=clip(change.before, 1500) or None,
+        after=clip(change.after, 1500) or None,
+        undo=clip(change.undo, 600) or None,
+        notes=[clip(warning, 300) for warning in change.warnings[:5]] or None,
+        result=clip(result, 1500) if result else None,
+        next=next,
+    )

@@ -1,0 +1,102 @@
+"""Who is calling. A grant belongs to its caller, so this must not be something a caller can make up.
+
+Over stdio the caller is the operating system's user who started the client. Over HTTP it is the subject of the
+bearer token; without tokens (loopback only) everyone on this machine is one caller. The client's own name is
+kept for the record but proves nothing.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from quarterdeck.keel.settings import HttpSettings, Token
+
+if TYPE_CHECKING:
+    from fastmcp import Context
+    from fastmcp.server.auth import AccessToken, AuthProvider
+
+READ, CHANGE = "read", "change"
+
+
+@dataclass(frozen=True)
+class Caller:
+    id: str
+    scopes: frozenset[str] = frozenset({READ, CHANGE})
+    client: str = ""
+    """The client program as it names itself, for the audit trail only."""
+
+
+def local_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
+
+
+def caller_of(ctx: Context) -> Caller:
+    """The caller of the tool call at hand."""
+    from fastmcp.server.dependencies import get_access_token
+
+    token = get_access_token()
+    if token is not None:
+        return Caller(f"token:{token.client_id}", frozenset(token.scopes), _client_name(ctx))
+    if ctx.transport in ("streamable-http", "sse"):
+        return Caller("http:anyone-on-this-machine", client=_client_name(ctx))
+    return Caller(f"local:{local_user()}", client=_client_name(ctx))
+
+
+def _client_name(ctx: Context) -> str:
+    try:
+        parameters = ctx.session.client_params
+        info = parameters.client_info if parameters is not None else None
+        return f"{info.name} {info.version}"[:80] if info is not None else ""
+    except (AttributeError, RuntimeError):
+        return ""
+
+
+def new_token() -> tuple[str, str]:
+    """A bearer token and the SHA-256 that settings keep of it."""
+    import secrets
+
+    token = f"qd_{secrets.token_urlsafe(32)}"
+    return token, digest(token)
+
+
+def digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def find_token(tokens: list[Token], presented: str) -> Token | None:
+    """Which of ours this is; compared in constant time, every one of them."""
+    hashed = digest(presented)
+    found = None
+    for token in tokens:
+        if hmac.compare_digest(token.sha256, hashed):
+            found = token
+    return found
+
+
+def verifier(http: HttpSettings) -> AuthProvider | None:
+    """How bearer tokens are checked over HTTP; None when none are configured."""
+    if not http.tokens and not http.jwks_url:
+        return None
+    from fastmcp.server.auth import AccessToken, MultiAuth, TokenVerifier
+
+    class OwnTokens(TokenVerifier):
+        async def verify_token(self, token: str) -> AccessToken | None:
+            found = find_token(http.tokens, token)
+            if found is None:
+                return None
+            return AccessToken(token=token, client_id=found.name, scopes=list(found.scopes))
+
+    own = OwnTokens()
+    if not http.jwks_url:
+        return own
+    from fastmcp.server.auth.providers.jwt import JWTVerifier
+
+    jwt = JWTVerifier(jwks_uri=http.jwks_url, issuer=http.issuer or None, audience=http.audience or None)
+    return MultiAuth(verifiers=[own, jwt]) if http.tokens else jwt

@@ -1,0 +1,211 @@
+"""Settings: `QUARTERDECK_*` environment over quarterdeck.toml over defaults that work.
+
+Read once in `main` by `load()` and handed down as a value. The file is `$QUARTERDECK_CONFIG`, else
+`~/.config/quarterdeck/quarterdeck.toml`; never one from the current folder, because AI clients start servers
+inside whatever repository is open, and a stranger's repository must not bring its own policy.
+
+The environment name of a setting is QUARTERDECK_, its section and its name: `[logs] loki_url` is
+QUARTERDECK_LOGS_LOKI_URL. Lists are comma separated; tables (`services`, `files`) are `name=value` pairs, also
+comma separated. Rules and tokens are only read from the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from quarterdeck.keel.errors import Refusal
+
+PREFIX = "QUARTERDECK_"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StatsSettings(Section):
+    """Where the system's figures come from."""
+
+    source: Literal["balancer", "prometheus"] = "balancer"
+    url: str = Field("http://127.0.0.1:7100", description="the load balancer; its /stats is read")
+    services: dict[str, str] = Field(
+        {
+            "load-balancer": "http://127.0.0.1:7100/lb-health",
+            "api-gateway": "http://127.0.0.1:8000/health",
+            "user_service": "http://127.0.0.1:8001/health",
+            "auth": "http://127.0.0.1:8002/health",
+            "blog_service": "http://127.0.0.1:8005/health",
+        },
+        description="each service's health address",
+    )
+    prometheus_url: str = Field("", description="Prometheus' HTTP API, e.g. http://127.0.0.1:9090")
+    prometheus_token: SecretStr = Field(SecretStr(""), description="bearer token for Prometheus")
+    sample_every_s: float = Field(5.0, ge=0.05, le=3600, description="background sampling for history")
+    timeout_s: float = Field(5.0, gt=0, le=60)
+
+
+class KubectlSettings(Section):
+    """Which clusters and namespaces may be seen and changed."""
+
+    kubeconfig: str = Field("", description="path; empty: $KUBECONFIG, ~/.kube/config, or in-cluster")
+    contexts: list[str] = Field([], description="contexts that may be used; empty: only the current one")
+    namespace: str = Field("", description="default namespace; empty: the context's own, else 'default'")
+    namespaces: list[str] = Field([], description="namespaces that may be used; empty: all")
+    timeout_s: float = Field(15.0, gt=0, le=120, description="longest wait for one answer of the API server")
+    verify_s: float = Field(25.0, gt=0, le=900, description="how long a change is watched until it is healthy")
+    max_replicas: int = Field(100, ge=0, le=10000, description="scale_deployment refuses more than this")
+
+
+class LogsSettings(Section):
+    """Where logs are read."""
+
+    source: Literal["kubernetes", "loki", "files"] = "kubernetes"
+    loki_url: str = Field("", description="Loki's address, e.g. http://127.0.0.1:3100")
+    loki_tenant: str = ""
+    loki_token: SecretStr = Field(SecretStr(""), description="bearer token for Loki")
+    loki_label: str = Field("app", description="the label that names a service in Loki")
+    files: dict[str, str] = Field({}, description="service → glob of its files, e.g. blog=/var/log/blog/*.log*")
+    timeout_s: float = Field(20.0, gt=0, le=300)
+
+
+class Rule(Section):
+    """One line of policy. The first rule that fits decides; the globs default to anything."""
+
+    decision: Literal["allow", "ask", "deny"]
+    server: str = "*"
+    tool: str = "*"
+    context: str = "*"
+    namespace: str = "*"
+    name: str = "*"
+    caller: str = "*"
+
+
+class ChangesSettings(Section):
+    """How changes are consented to."""
+
+    default: Literal["ask", "deny"] = Field("ask", description="when no rule fits")
+    grant_s: float = Field(600.0, gt=0, le=86400, description="how long an approval stays usable")
+    pending_s: float = Field(86400.0, gt=0, le=604800, description="how long a request waits for a person")
+    rules: list[Rule] = []
+
+
+class Token(Section):
+    """One bearer token for HTTP. Only its SHA-256 is kept: `quarterdeck token NAME` makes one."""
+
+    name: str = Field(min_length=1, max_length=64)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    scopes: list[Literal["read", "change"]] = ["read"]
+
+
+class HttpSettings(Section):
+    """`quarterdeck serve … --http`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(7300, ge=0, le=65535)
+    allowed_hosts: list[str] = Field([], description="further Host headers to accept")
+    allowed_origins: list[str] = Field([], description="browser origins to accept")
+    tokens: list[Token] = []
+    jwks_url: str = Field("", description="accept JWTs signed by these keys")
+    issuer: str = ""
+    audience: str = ""
+
+
+class Settings(Section):
+    read_only: bool = Field(False, description="leave every change tool out of the list")
+    home: Path = Field(default_factory=lambda: default_home(), description="state: changes, audit trail")
+    stats: StatsSettings = StatsSettings()
+    kubectl: KubectlSettings = KubectlSettings()
+    logs: LogsSettings = LogsSettings()
+    changes: ChangesSettings = ChangesSettings()
+    http: HttpSettings = HttpSettings()
+
+    @field_validator("home")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
+
+def default_home() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "quarterdeck"
+
+
+def config_path(environ: Mapping[str, str] | None = None) -> Path:
+    environ = os.environ if environ is None else environ
+    if named := environ.get(f"{PREFIX}CONFIG"):
+        return Path(named).expanduser()
+    return Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "quarterdeck" / "quarterdeck.toml"
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process. Raises Refusal with the name of what is wrong and how to write it."""
+    environ = os.environ if environ is None else environ
+    path = config_path(environ)
+    values: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise Refusal(f"{path} cannot be read: {error}. Mend that line or move the file away.") from None
+    elif environ.get(f"{PREFIX}CONFIG"):
+        raise Refusal(f"{PREFIX}CONFIG names {path}, which is not there. Create it or unset the variable.")
+    for name, text in environ.items():
+        place = _places().get(name)
+        if place is not None:
+            _put(values, place, text)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise Refusal(f"Setting {where}: {first['msg']}. It stands in {path} or in {variable(where)}.") from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """QUARTERDECK_* names that nothing reads: usually a slip of the pen."""
+    known = {*_places(), f"{PREFIX}CONFIG"}
+    return sorted(
+        name
+        for name in environ
+        if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_") and name not in known
+    )
+
+
+def variable(where: str) -> str:
+    return PREFIX + where.replace(".", "_").upper()
+
+
+def _places() -> dict[str, tuple[str, ...]]:
+    places: dict[str, tuple[str, ...]] = {}
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            for inner in section.model_fields:
+                if inner not in ("rules", "tokens"):
+                    places[variable(f"{name}.{inner}")] = (name, inner)
+        else:
+            places[variable(name)] = (name,)
+    return places
+
+
+def _put(values: dict[str, Any], place: tuple[str, ...], text: str) -> None:
+    target: Any = values
+    model: type[BaseModel] = Settings
+    for part in place[:-1]:
+        target = target.setdefault(part, {})
+        inner = model.model_fields[part].annotation
+        assert isinstance(inner, type)
+        model = inner
+    kind = str(model.model_fields[place[-1]].annotation)
+    if kind.startswith("list"):
+        target[place[-1]] = [item.strip() for item in text.split(",") if item.strip()]
+    elif kind.startswith("dict"):
+        pairs = (item.split("=", 1) for item in text.split(",") if item.strip())
+        target[place[-1]] = {pair[0].strip(): pair[1].strip() if len(pair) > 1 else "" for pair in pairs}
+    else:
+        target[place[-1]] = text

@@ -1,0 +1,198 @@
+"""How a tool of ours is put on an MCP server: true annotations, a lean schema, text and structure, short errors.
+
+    server = new_server("stats", "What this server is for…", settings)
+
+    @look(server)
+    async def get_traffic(minutes: Annotated[int, Field(ge=1, le=60)] = 10) -> Traffic:
+        '''What a model needs to know to call this.'''
+
+`look` is for tools that only read; `change` is for tools that go through `consent.carry_out`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, get_type_hints
+
+from fastmcp import FastMCP
+from fastmcp.exceptions import ToolError, ValidationError
+from fastmcp.server.middleware import Middleware
+from fastmcp.tools import Tool, ToolResult
+from mcp_types import InputRequiredResult, TextContent, ToolAnnotations
+from pydantic import ValidationError as PydanticValidationError
+
+from quarterdeck.keel.answers import Answer, lean_schema
+from quarterdeck.keel.consent import ChangeAnswer
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.identity import CHANGE, caller_of
+from quarterdeck.keel.redact import redact
+from quarterdeck.keel.settings import Settings
+from quarterdeck.keel.telemetry import METRICS
+
+Body = Callable[..., Awaitable[Any]]
+
+
+def new_server(name: str, instructions: str, settings: Settings, **extra: Any) -> FastMCP[Any]:
+    """An empty server with the house's manners. `extra` goes to FastMCP (a lifespan, for one)."""
+    server: FastMCP[Any] = FastMCP(
+        name,
+        instructions=instructions,
+        version=_version(),
+        mask_error_details=True,
+        middleware=[Manners(name, read_only=settings.read_only)],
+        **extra,
+    )
+    return server
+
+
+def look(server: FastMCP[Any], *, timeout: float = 60.0) -> Callable[[Body], Body]:
+    """Register a tool that only reads: safe to call blindly, and says so."""
+    notes = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
+    return functools.partial(_register, server, notes, timeout)
+
+
+def change(
+    server: FastMCP[Any], *, destructive: bool, idempotent: bool, timeout: float = 1200.0
+) -> Callable[[Body], Body]:
+    """Register a tool that changes something, under a grant only: its body ends in `consent.carry_out`."""
+    notes = ToolAnnotations(
+        read_only_hint=False, destructive_hint=destructive, idempotent_hint=idempotent, open_world_hint=True
+    )
+    return functools.partial(_register, server, notes, timeout)
+
+
+def changes_something(tool: Tool) -> bool:
+    return not (tool.annotations and tool.annotations.read_only_hint)
+
+
+def _register(server: FastMCP[Any], notes: ToolAnnotations, timeout: float, body: Body) -> Body:
+    hints = get_type_hints(body, include_extras=True)
+    answer = hints["return"] if notes.read_only_hint else ChangeAnswer
+
+    @functools.wraps(body)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = await body(*args, **kwargs)
+        except Refusal as error:
+            raise ToolError(redact(str(error)), log_level=logging.DEBUG) from None
+        return result if isinstance(result, InputRequiredResult) else as_result(result)
+
+    # fastmcp reads the signature to make the schema: show it the body's, with our return type.
+    del run.__wrapped__
+    run.__annotations__ = {**hints, "return": ToolResult}
+    run.__signature__ = _resolved(body, hints)  # type: ignore[attr-defined]
+    tool = Tool.from_function(
+        run,
+        description=inspect.getdoc(body),
+        annotations=notes,
+        timeout=timeout,
+        output_schema=lean_schema(answer),
+    )
+    tool.parameters = flat(tool.parameters)
+    server.add_tool(tool)
+    return body
+
+
+def flat(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Optional arguments as what they are when given: half of the clients mishandle a null branch."""
+    properties = {}
+    for name, schema in parameters.get("properties", {}).items():
+        branches = [branch for branch in schema.get("anyOf", []) if branch != {"type": "null"}]
+        if len(branches) == 1:
+            schema = {**branches[0], **{k: v for k, v in schema.items() if k != "anyOf"}}
+        if schema.get("default", ...) is None:
+            schema = {k: v for k, v in schema.items() if k != "default"}
+        properties[name] = schema
+    return {**parameters, "properties": properties}
+
+
+def _resolved(body: Body, hints: dict[str, Any]) -> inspect.Signature:
+    signature = inspect.signature(body)
+    parameters = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=ToolResult)
+
+
+def as_result(answer: Answer) -> ToolResult:
+    """Both faces of the answer, as one result."""
+    return ToolResult(content=[TextContent(type="text", text=answer.text())], structured_content=answer.structure())
+
+
+class Manners(Middleware):
+    """What holds for every tool: who may see it, errors that are sentences, calls that are counted."""
+
+    def __init__(self, server: str, *, read_only: bool) -> None:
+        self.server = server
+        self.read_only = read_only
+
+    async def on_list_tools(self, context: Any, call_next: Any) -> Any:
+        tools = await call_next(context)
+        if self._may_change(context):
+            return tools
+        return [tool for tool in tools if not changes_something(tool)]
+
+    async def on_call_tool(self, context: Any, call_next: Any) -> Any:
+        name = context.message.name
+        tool = await context.fastmcp_context.fastmcp.get_tool(name)
+        if tool is None or (changes_something(tool) and not self._may_change(context)):
+            raise ToolError(await self._unknown(context, name), log_level=logging.DEBUG)
+        try:
+            with METRICS.call(self.server, name):
+                return await call_next(context)
+        except ValidationError as error:
+            raise ToolError(_say(error, name, tool.parameters), log_level=logging.DEBUG) from None
+        except ToolError as error:
+            # fastmcp has logged the cause and hidden it: say something a caller can act on instead.
+            if isinstance(error.__cause__, TimeoutError):
+                raise ToolError(f"{name} took too long and was stopped. Ask for less, or try again.") from None
+            if error.__cause__ is not None:
+                raise ToolError(f"{name} failed inside the server; its log on stderr says why.") from None
+            raise
+
+    def _may_change(self, context: Any) -> bool:
+        if self.read_only:
+            return False
+        ctx = context.fastmcp_context
+        return ctx is None or CHANGE in caller_of(ctx).scopes
+
+    async def _unknown(self, context: Any, name: str) -> str:
+        from difflib import get_close_matches
+
+        listed = [
+            tool.name
+            for tool in await context.fastmcp_context.fastmcp.list_tools(run_middleware=False)
+            if not changes_something(tool) or self._may_change(context)
+        ]
+        near = get_close_matches(name, listed, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(listed)}."
+        return f"There is no tool {name[:60]!r} here. {hint}"
+
+
+def _say(error: ValidationError, tool: str, parameters: dict[str, Any]) -> str:
+    """One sentence on a wrong argument, without the caller's value at length and without a link to pydantic."""
+    cause = error.__cause__
+    if not isinstance(cause, PydanticValidationError):
+        return redact(str(error))[:300]
+    first = cause.errors(include_url=False, include_context=False)[0]
+    name = ".".join(str(part) for part in first["loc"]) or "the arguments"
+    known = ", ".join(parameters.get("properties", {})) or "none"
+    match first["type"]:
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            return f"{tool} has no argument {name[:60]!r}. Its arguments: {known}."
+        case "missing_argument" | "missing":
+            return f"{tool} needs the argument {name!r}. Its arguments: {known}."
+    value = first.get("input")
+    sent = repr(value)[:60] if isinstance(value, str | int | float | bool | None) else type(value).__name__
+    message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    return redact(f"{name!r} of {tool}: {message[:1].lower()}{message[1:]}. You sent {sent}.")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("quarterdeck")
+    except PackageNotFoundError:
+        return "0"
