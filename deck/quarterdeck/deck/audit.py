@@ -1,0 +1,58 @@
+"""`quarterdeck audit`: what was asked for, allowed, refused and done, and whether the record is whole."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import deque
+from typing import Any
+
+from quarterdeck.keel import audit
+from quarterdeck.keel.changes import Changes
+from quarterdeck.keel.settings import load
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", choices=["list", "verify"], default="list", help="list (default) or verify")
+    parser.add_argument(
+        "--last", type=int, default=50, metavar="N", help="list at most the N newest lines (default 50)"
+    )
+    parser.add_argument("--change", metavar="ID", help="list only this change")
+    parser.add_argument("--json", action="store_true", help="list the lines as they are stored")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    changes = Changes.of(load())
+    if arguments.what == "verify":
+        return verify(changes)
+    found = (
+        entry
+        for entry in audit.entries(changes.trail)
+        if arguments.change is None or entry.get("change") == arguments.change
+    )
+    newest = deque(found, maxlen=max(1, arguments.last))
+    if not newest:
+        print("Nothing is recorded of that change." if arguments.change else "The audit trail is empty.")
+    for entry in newest:
+        print(json.dumps(entry, ensure_ascii=False) if arguments.json else line(entry))
+    return 0
+
+
+def line(entry: dict[str, Any]) -> str:
+    when = str(entry.get("at", ""))[:19]
+    head = f"{entry.get('number', '?'):>5}  {when}  {entry.get('event', ''):<11} {entry.get('change', '')}"
+    by = f" by {entry['by']}" if entry.get("by") else ""
+    outcome = f" — {entry['outcome']}" if entry.get("outcome") else ""
+    tool = f"{entry.get('server')}.{entry.get('tool')}"
+    return f"{head}  {tool} for {entry.get('caller')}{by}: {entry.get('summary')}{outcome}"
+
+
+def verify(changes: Changes) -> int:
+    verdict = changes.verify_trail()
+    if verdict.problem:
+        print(f"NOT WHOLE: {verdict.problem}. Lines 1 to {verdict.lines} are as they were written.")
+        print(f"The file is {changes.trail}")
+        return 1
+    print(f"Whole: {verdict.lines} lines, each following the one before. Last hash {verdict.head}")
+    print("Keep that hash elsewhere, and a later rewrite of the whole file can be proved too.")
+    return 0

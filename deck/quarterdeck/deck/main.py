@@ -1,0 +1,69 @@
+"""The `quarterdeck` command. Each subcommand is a module with `add_arguments` and `run`, imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+COMMANDS = {
+    "demo": "break a practice system, find out why, and mend it with your consent (30 s, needs nothing)",
+    "install": "connect an AI client (claude-desktop, claude-code, cursor, gemini-cli, vscode, codex)",
+    "uninstall": "take Quarterdeck out of an AI client again",
+    "doctor": "check this set-up and say how to mend what is wrong",
+    "serve": "run MCP servers: stats, kubectl, logs",
+    "approve": "see the changes that wait for a person, and allow or decline one",
+    "audit": "list what was asked for, allowed and done; `audit verify` finds tampering",
+    "token": "make a bearer token for servers reached over HTTP",
+    "world": "run the practice system and its cluster in the foreground",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        prog="quarterdeck",
+        description="Your AI client looks at a failing system, and changes it only with your consent.",
+        epilog="`quarterdeck COMMAND --help` says more. New here? Start with `quarterdeck demo`.",
+    )
+    parser.add_argument("--version", action="version", version=f"quarterdeck {_version()}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command")
+    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, line in COMMANDS.items():
+        command = subparsers.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        if name == asked:
+            # Only the module that is asked for is imported: servers start while a client waits.
+            import_module(f"quarterdeck.deck.{name}").add_arguments(command)
+    parsed = parser.parse_args(arguments)
+    if parsed.command is None:
+        parser.print_help()
+        return 0
+    return _run(parsed)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from quarterdeck.keel.errors import Refusal
+
+    try:
+        return int(import_module(f"quarterdeck.deck.{parsed.command}").run(parsed))
+    except Refusal as error:
+        print(f"quarterdeck: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader, such as `head`, has gone: nothing is left to say
+        return 0
+
+
+def _version() -> str:
+    try:
+        return version("quarterdeck")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""`quarterdeck serve`: one server over stdio for an AI client, or several over HTTP on one port."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import logging
+import os
+import socket
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.settings import Settings, load
+
+if TYPE_CHECKING:
+    from fastmcp import FastMCP
+    from starlette.applications import Starlette
+
+SERVERS = ("stats", "kubectl", "logs")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "servers", nargs="+", choices=[*SERVERS, "all"], metavar="SERVER", help="stats, kubectl, logs or all"
+    )
+    parser.add_argument("--http", action="store_true", help="serve over streamable HTTP instead of stdio")
+    parser.add_argument("--host", help="with --http: address to bind (default 127.0.0.1; others need a token)")
+    parser.add_argument("--port", type=int, help="with --http: port (default 7300; 0 takes a free one)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    names = list(SERVERS) if "all" in arguments.servers else list(dict.fromkeys(arguments.servers))
+    settings = load()
+    if not arguments.http:
+        if len(names) > 1:
+            raise Refusal("Over stdio one process serves one server. Name one, or add --http to serve several.")
+        return serve_stdio(names[0], settings)
+    return serve_http(names, settings, arguments.host, arguments.port)
+
+
+def make(name: str, settings: Settings) -> FastMCP[Any]:
+    server: FastMCP[Any] = import_module(f"quarterdeck.{name}.server").create_server(settings)
+    return server
+
+
+def serve_stdio(name: str, settings: Settings) -> int:
+    from quarterdeck.keel.telemetry import log_to_stderr
+
+    server = make(name, settings)
+    log_to_stderr()
+    if sys.stdin.isatty():
+        print(
+            f"This is the {name} MCP server on stdio: an AI client starts it and talks to it. "
+            f"`quarterdeck install` connects one. Ctrl-C stops.",
+            file=sys.stderr,
+        )
+    code = 0
+    try:
+        asyncio.run(server.run_stdio_async(show_banner=False))
+    except KeyboardInterrupt:
+        pass
+    except Exception:
+        logging.getLogger("quarterdeck").exception("the %s server stopped", name)
+        code = 1
+    # The thread that reads stdin cannot be woken: an ordinary exit would wait for one more line.
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def serve_http(names: list[str], settings: Settings, host: str | None, port: int | None) -> int:
+    import uvicorn
+
+    from quarterdeck.keel.telemetry import log_to_stderr
+
+    host = settings.http.host if host is None else host
+    port = settings.http.port if port is None else port
+    if not _loopback(host) and not settings.http.tokens and not settings.http.jwks_url:
+        raise Refusal(
+            f"{host} can be reached by others, and no bearer token is configured. Make one with "
+            "`quarterdeck token NAME`, put what it prints into the settings file, and start again; or bind 127.0.0.1."
+        )
+    listener = _bind(host, port)
+    port = listener.getsockname()[1]
+    app = http_app(names, settings, host)
+    log_to_stderr()
+    shown = f"[{host}]" if ":" in host else host
+    for name in names:
+        print(f"{name:<8} http://{shown}:{port}/{name}", file=sys.stderr)
+    print(f"{'health':<8} http://{shown}:{port}/healthz   metrics /metrics   Ctrl-C stops", file=sys.stderr, flush=True)
+    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5, h11_max_incomplete_event_size=64 * 1024)
+    with listener:
+        asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+    return 0
+
+
+def http_app(names: list[str], settings: Settings, host: str = "127.0.0.1") -> Starlette:
+    """One app, one path a server, every request checked for Host and Origin, and for a token where tokens are set."""
+    from contextlib import AsyncExitStack, asynccontextmanager
+
+    from fastmcp.server.http import HostOriginGuardMiddleware
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response
+    from starlette.routing import Route
+
+    from quarterdeck.keel import identity
+    from quarterdeck.keel.telemetry import METRICS
+
+    apps = {}
+    for name in names:
+        server = make(name, settings)
+        server.auth = identity.verifier(settings.http)
+        apps[name] = server.http_app(path=f"/{name}", host_origin_protection=False)  # guarded once, below
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> Any:
+        async with AsyncExitStack() as stack:
+            for app in apps.values():
+                await stack.enter_async_context(app.router.lifespan_context(app))
+            yield
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def metrics(request: Request) -> Response:
+        if settings.http.tokens or settings.http.jwks_url:
+            verifier = identity.verifier(settings.http)
+            presented = request.headers.get("authorization", "").partition(" ")[2]
+            if verifier is None or not presented or await verifier.verify_token(presented) is None:
+                return PlainTextResponse("A bearer token is needed.\n", 401, {"WWW-Authenticate": "Bearer"})
+        return Response(METRICS.page(), media_type="text/plain; version=0.0.4")
+
+    own = [] if host in ("0.0.0.0", "::", "") else [host]
+    guard = Middleware(
+        HostOriginGuardMiddleware,
+        allowed_hosts=[*own, *settings.http.allowed_hosts],
+        allowed_origins=settings.http.allowed_origins,
+        mode="strict",
+    )
+    routes = [Route("/healthz", healthz), Route("/metrics", metrics)]
+    routes += [Route(f"/{name}", app) for name, app in apps.items()]
+    return Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(256)
+    except OSError as error:
+        raise Refusal(
+            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port (0 takes a free one)."
+        ) from None
+    return listener
