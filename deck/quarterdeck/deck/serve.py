@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
-import logging
-import os
 import socket
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from quarterdeck.keel import stdio
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.keel.settings import Settings, load
 
 if TYPE_CHECKING:
     from fastmcp import FastMCP
     from starlette.applications import Starlette
+
+    from quarterdeck.keel.settings import Settings
 
 SERVERS = ("stats", "kubectl", "logs")
 
@@ -33,41 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     names = list(SERVERS) if "all" in arguments.servers else list(dict.fromkeys(arguments.servers))
-    settings = load()
-    if not arguments.http:
-        if len(names) > 1:
-            raise Refusal("Over stdio one process serves one server. Name one, or add --http to serve several.")
-        return serve_stdio(names[0], settings)
-    return serve_http(names, settings, arguments.host, arguments.port)
+    if arguments.http:
+        from quarterdeck.keel.settings import load
+
+        return serve_http(names, load(), arguments.host, arguments.port)
+    if len(names) > 1:
+        raise Refusal("Over stdio one process serves one server. Name one, or add --http to serve several.")
+    return stdio.run(f"quarterdeck.{names[0]}.server")
 
 
 def make(name: str, settings: Settings) -> FastMCP[Any]:
     server: FastMCP[Any] = import_module(f"quarterdeck.{name}.server").create_server(settings)
     return server
-
-
-def serve_stdio(name: str, settings: Settings) -> int:
-    from quarterdeck.keel.telemetry import log_to_stderr
-
-    server = make(name, settings)
-    log_to_stderr()
-    if sys.stdin.isatty():
-        print(
-            f"This is the {name} MCP server on stdio: an AI client starts it and talks to it. "
-            f"`quarterdeck install` connects one. Ctrl-C stops.",
-            file=sys.stderr,
-        )
-    code = 0
-    try:
-        asyncio.run(server.run_stdio_async(show_banner=False))
-    except KeyboardInterrupt:
-        pass
-    except Exception:
-        logging.getLogger("quarterdeck").exception("the %s server stopped", name)
-        code = 1
-    # The thread that reads stdin cannot be woken: an ordinary exit would wait for one more line.
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def serve_http(names: list[str], settings: Settings, host: str | None, port: int | None) -> int:
