@@ -1,4 +1,4 @@
-"""What AI clients need of every tool, held for all servers at once. Each rule stands for a client that breaks without it."""
+"""What AI clients need of every tool, held for all servers at once: each rule stands for a client that breaks."""
 
 from __future__ import annotations
 
