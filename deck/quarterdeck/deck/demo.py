@@ -1,0 +1,162 @@
+"""`quarterdeck demo`: a system breaks, is diagnosed by the real servers over MCP, and is mended with a person's yes.
+
+Everything runs here: the practice system, its cluster, three MCP servers as separate processes, and this program in
+the part of the AI client. The state is a temporary folder, so your own audit trail and policy are not touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastmcp import Client
+
+    from quarterdeck.titanium.story import PracticeWorld
+
+SERVERS = ("stats", "kubectl", "logs")
+WIDTH = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="approve the restart without asking you")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    home = Path(tempfile.mkdtemp(prefix="quarterdeck-demo-"))
+    try:
+        return asyncio.run(demo(home, yes=arguments.yes))
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+async def demo(home: Path, *, yes: bool) -> int:
+    from quarterdeck.titanium.story import practice_world
+
+    started = time.monotonic()
+    say("Starting a practice system: a load balancer, five services, and a Kubernetes API, all on loopback …")
+    world = await asyncio.to_thread(practice_world(ports="free").__enter__)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, world.__exit__, None, None, None)
+        say("Starting the MCP servers stats, kubectl and logs, as your AI client would …")
+        stats, kubectl, logs = await asyncio.gather(*(connect(stack, name, world, home) for name in SERVERS))
+        say(f"Ready after {time.monotonic() - started:.0f} s.")
+
+        step(1, "Something breaks: traffic nearly doubles, and the blog service cannot write its database.")
+        await asyncio.to_thread(world.inject, "blog-locked")
+        await until_offline(stats)
+
+        step(2, "What is offline?")
+        await show(stats, "get_system_stats")
+        step(3, "What does the cluster say?")
+        await show(kubectl, "find_problems")
+        step(4, "What do its logs say?")
+        await show(logs, "tail_errors", service="blog-service", since="5m")
+        step(5, "Did the traffic change?")
+        await show(stats, "get_traffic_metrics")
+
+        step(6, "So: a surge of writes locked the SQLite file, and the blog service crashed on it. Ask for a restart.")
+        answer = await show(kubectl, "restart_deployment", deployment="blog-service")
+        asked = time.monotonic()
+        if not await asyncio.to_thread(consent, home, str(answer["change_id"]), yes):
+            say("Nothing was changed. That is the whole idea.")
+            return 0
+        thinking = time.monotonic() - asked
+
+        step(7, "The same call again, now under your grant.")
+        answer = await show(kubectl, "restart_deployment", deployment="blog-service")
+        step(8, "Is it well again?")
+        await until_online(stats)
+        await show(stats, "get_system_stats")
+        step(9, "And it is on record.")
+        trail(home)
+        took = time.monotonic() - started - thinking
+        say(f"\nDone in {took:.0f} s. Next: `quarterdeck install CLIENT`, then `quarterdeck doctor`.")
+        return 0 if answer["status"] == "done" else 1
+
+
+async def connect(stack: AsyncExitStack, name: str, world: PracticeWorld, home: Path) -> Client[Any]:
+    from fastmcp import Client
+    from fastmcp.client.transports import StdioTransport
+
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("QUARTERDECK_")}
+    environ |= {**world.environment(), "QUARTERDECK_HOME": str(home), "QUARTERDECK_STATS_SAMPLE_EVERY_S": "0.5"}
+    errors = stack.enter_context((home / f"{name}.log").open("w"))
+    transport = StdioTransport(sys.executable, ["-m", f"quarterdeck.{name}"], env=environ, log_file=errors)
+    return await stack.enter_async_context(Client(transport))
+
+
+async def show(client: Client[Any], tool: str, **arguments: Any) -> dict[str, Any]:
+    """Call a tool and print what the model would read, shortened."""
+    call = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    say(f"  → {tool}({call})")
+    result = await client.call_tool(tool, arguments)
+    lines = result.content[0].text.splitlines()  # type: ignore[union-attr]
+    for line in lines[:16]:
+        say(f"    {line[:WIDTH]}{'…' if len(line) > WIDTH else ''}")
+    if len(lines) > 16:
+        say(f"    … {len(lines) - 16} more lines")
+    structured: dict[str, Any] = result.structured_content or {}
+    return structured
+
+
+async def until_offline(stats: Client[Any]) -> None:
+    await until(stats, "offline")
+
+
+async def until_online(stats: Client[Any]) -> None:
+    await until(stats, "online")
+
+
+async def until(stats: Client[Any], status: str) -> None:
+    """Wait, at most 20 s, until the blog service is seen as `status`."""
+    for _ in range(80):
+        result = await stats.call_tool("get_service_status", {"service_name": "blog_service"})
+        if (result.structured_content or {}).get("status") == status:
+            return
+        await asyncio.sleep(0.25)
+
+
+def consent(home: Path, id: str, yes: bool) -> bool:
+    """The part of `quarterdeck approve`, in this terminal."""
+    from quarterdeck.deck.approve import ask
+    from quarterdeck.keel.changes import Changes
+    from quarterdeck.keel.settings import ChangesSettings
+
+    changes = Changes(ChangesSettings(), home)
+    step(0, f"Your turn. In daily life you would run `quarterdeck approve {id}` in a terminal:")
+    if yes or not sys.stdin.isatty():
+        why = "--yes was given" if yes else "there is no terminal to ask in"
+        pending = changes.grant(id, by=f"the demo ({why})")
+        say(pending.shown)
+        say(f"\nAllowed by the demo itself, because {why}. It can do that to its practice system only.")
+        return True
+    return ask(changes, changes.get(id)) == 0
+
+
+def trail(home: Path) -> None:
+    from quarterdeck.deck.audit import line, verify
+    from quarterdeck.keel import audit
+    from quarterdeck.keel.changes import Changes
+    from quarterdeck.keel.settings import ChangesSettings
+
+    changes = Changes(ChangesSettings(), home)
+    for entry in audit.entries(changes.trail):
+        say(f"    {line(entry)[:WIDTH]}")
+    verify(changes)
+
+
+def step(number: int, text: str) -> None:
+    say(f"\n{f'{number}. ' if number else ''}{text}")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
