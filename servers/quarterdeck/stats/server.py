@@ -32,8 +32,8 @@ from quarterdeck.stats.trends import thin
 
 INSTRUCTIONS = """\
 Live figures of a running system: which services are online or offline, requests per second, response time, success
-rate, and how traffic changed against the last minutes. Start with get_system_stats. When a service is offline, go on with the
-kubectl server (find_problems) and the logs server (tail_errors). All tools only read."""
+rate, and how traffic changed against the last minutes. Start with get_system_stats. When a service is offline, go on
+with the kubectl server (find_problems) and the logs server (tail_errors). All tools only read."""
 
 ServiceName = Annotated[str, Field(description="e.g. blog_service, auth, api-gateway", max_length=100)]
 
