@@ -1,0 +1,1 @@
+"""Logs of pods, Loki and files, as records a model can read."""
