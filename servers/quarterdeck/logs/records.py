@@ -196,7 +196,9 @@ def _continues(current: _Open, line: Line) -> bool:
 
 
 def _key_goes_on(current: _Open, text: str) -> bool:
-    return not current.lines[-1].startswith("-----END") and " " not in text.strip().replace("PRIVATE KEY", "")
+    if current.lines[-1].startswith("-----END"):
+        return False
+    return " " not in text.strip() or text.startswith(("-----END", "Proc-Type:", "DEK-Info:"))
 
 
 def _python_goes_on(current: _Open, line: Line) -> bool:

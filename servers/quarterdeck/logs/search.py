@@ -87,7 +87,8 @@ def _compile(text: str) -> Any:
 
 def _say(text: str, error: bytes | str) -> str:
     message = error.decode(errors="replace") if isinstance(error, bytes) else error
-    fragment = message.rpartition(": ")[2].removeprefix("(?m)") if ": " in message else ""
+    message = message.replace(": (?m)", ": ")
+    fragment = message.rpartition(": ")[2] if ": " in message else ""
     position = text.find(fragment) if fragment else -1
     place = f" at character {position + 1}" if position >= 0 else ""
     if "too large" in message or "repetition size" in message:
@@ -197,6 +198,7 @@ def _scan_block(
         return 0, []
     last = buffer.find(b"\n", lead + size - 1, length)
     limit = last + 1 if last >= 0 else length
+    closed = buffer[limit - 1 : limit] == b"\n"  # then an empty match at the limit belongs to the next line
     ends: deque[int] = deque(maxlen=keep)
     count = 0
     find, find_end = buffer.find, pattern._match
@@ -204,7 +206,7 @@ def _scan_block(
     try:
         while position < limit:
             found: int = find_end(_ANYWHERE, buffer, position, limit)[0][1]
-            if found < 0:
+            if found < 0 or (found == limit and closed):
                 break
             if accept is None or accept(buffer, buffer.rfind(b"\n", 0, max(found - 1, 0)) + 1):
                 count += 1
