@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,8 @@ from quarterdeck.logs.sources import (
     in_thread,
     newest,
     outside,
+    pick,
     search_records,
-    unknown,
 )
 
 AT_ONCE = 6
@@ -40,6 +41,7 @@ WORKLOADS = (
     ("apis/apps/v1", "daemonsets"),
     ("apis/batch/v1", "jobs"),
 )
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 LABELS = ("app", "app.kubernetes.io/name", "k8s-app")
 
 
@@ -137,6 +139,8 @@ def _place(kube: Kube, service: str | None) -> tuple[str, str | None]:
     if service is None or "/" not in service:
         return kube.namespace, service
     namespace, name = service.split("/", 1)
+    if not _NAME.fullmatch(namespace):
+        raise Refusal(f"There is no service {service[:60]!r}. Write its name, or namespace/name.")
     kube.allow(namespace)
     return namespace, name
 
@@ -156,26 +160,26 @@ def _pods(kube: Kube, namespace: str, name: str | None) -> list[dict[str, Any]]:
     """The pods of a service: by its workload's or Service's selector, by an app label, or one pod by its name."""
     if name is None:
         return _list(kube, namespace, {})
-    if not _is_name(name):
-        raise unknown(name, _names(kube, namespace))
-    selectors = [
-        selector
-        for kind in (*WORKLOADS, ("api/v1", "services"))
-        if (selector := _selector(kube, namespace, kind, name))
-    ]
-    for selector in [*selectors[:1], *(f"{label}={name}" for label in LABELS)]:
-        pods = _list(kube, namespace, {"labelSelector": selector})
-        if pods or selectors:
+    pods = _named(kube, namespace, name) if _NAME.fullmatch(name) else None
+    if pods is None:
+        known = _names(kube, namespace)
+        meant = pick(name, known)  # refuses with the near ones
+        pods = _named(kube, namespace, meant) if meant != name else []
+    return pods or []
+
+
+def _named(kube: Kube, namespace: str, name: str) -> list[dict[str, Any]] | None:
+    """The pods of exactly that name; None where nothing is called so."""
+    for kind in (*WORKLOADS, ("api/v1", "services")):
+        if selector := _selector(kube, namespace, kind, name):
+            return _list(kube, namespace, {"labelSelector": selector})
+    for label in LABELS:
+        if pods := _list(kube, namespace, {"labelSelector": f"{label}={name}"}):
             return pods
     try:
         return [kube.get(f"api/v1/namespaces/{namespace}/pods/{name}")]
     except NotThere:
-        pass
-    known = _names(kube, namespace)
-    same = [one for one in known if one.lower() == name.lower().replace("_", "-")]
-    if same and same[0] != name:
-        return _pods(kube, namespace, same[0])
-    raise unknown(name, known)
+        return None
 
 
 def _selector(kube: Kube, namespace: str, kind: tuple[str, str], name: str) -> str:
@@ -197,10 +201,6 @@ def _selector(kube: Kube, namespace: str, kind: tuple[str, str], name: str) -> s
 def _list(kube: Kube, namespace: str, query: dict[str, str]) -> list[dict[str, Any]]:
     listed = kube.get(f"api/v1/namespaces/{namespace}/pods", {**query, "limit": "1000"})
     return list(listed.get("items", []))
-
-
-def _is_name(name: str) -> bool:
-    return len(name) <= 253 and all(letter.isalnum() or letter in "-." for letter in name) and name.isascii()
 
 
 def _statuses(pod: dict[str, Any]) -> list[dict[str, Any]]:

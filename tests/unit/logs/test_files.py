@@ -16,6 +16,7 @@ from quarterdeck.logs.sources import Found, Reading, Window
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 WAIT = 30.0
+ALWAYS = Window()
 
 
 def at(seconds: float) -> str:
@@ -32,12 +33,12 @@ def write(path: Path, seconds: list[float], text: str = "INFO line {}") -> Path:
     return path
 
 
-def read(files: Files, service: str | None, most: int = 1000, within: Window = window()) -> Reading:
+def read(files: Files, service: str | None, most: int = 1000, within: Window = ALWAYS) -> Reading:
     return asyncio.run(files.read(service, within, most, Stop(WAIT)))
 
 
 def search(
-    files: Files, pattern: str, within: Window = window(), limit: int = 20, context: int = 0, service: str = "app"
+    files: Files, pattern: str, within: Window = ALWAYS, limit: int = 20, context: int = 0, service: str = "app"
 ) -> Found:
     return asyncio.run(files.search(service, Pattern(pattern), within, limit, context, Stop(WAIT)))
 
@@ -83,7 +84,9 @@ def test_a_window_works_in_a_file_whose_times_do_not_rise(tmp_path: Path) -> Non
 
 
 def test_lines_without_a_time_stay_with_those_before_them_in_a_window(tmp_path: Path) -> None:
-    (tmp_path / "a.log").write_text(f"{at(1)} ERROR a\nTraceback (most recent call last):\n  x\nKeyError: 1\n{at(9)} b\n")
+    (tmp_path / "a.log").write_text(
+        f"{at(1)} ERROR a\nTraceback (most recent call last):\n  x\nKeyError: 1\n{at(9)} b\n"
+    )
     (record,) = read(Files({"app": f"{tmp_path}/a.log"}), "app", within=window(0, 5)).records
     assert record.text.endswith("KeyError: 1")
 
@@ -163,7 +166,7 @@ def test_an_empty_file_and_no_file_are_no_error(tmp_path: Path) -> None:
 
 def test_an_unknown_service_is_answered_with_near_names(tmp_path: Path) -> None:
     files = Files({"blog-service": f"{tmp_path}/x", "auth": f"{tmp_path}/y"})
-    with pytest.raises(Refusal, match="Did you mean blog-service.*list_log_services"):
+    with pytest.raises(Refusal, match=r"Did you mean blog-service.*list_log_services"):
         read(files, "blog-servce")
     with pytest.raises(Refusal, match="There are: auth, blog-service"):
         read(files, "zzz")
@@ -177,7 +180,8 @@ def test_no_configured_file_is_said_with_how_to_configure_one() -> None:
 
 def test_lines_that_a_container_runtime_wrote_are_unwrapped(tmp_path: Path) -> None:
     (tmp_path / "0.log").write_text(
-        f"{at(1)} stdout F INFO: up\n{at(2)} stderr F ERROR: down\n{at(2)} stderr F Traceback (most recent call last):\n"
+        f"{at(1)} stdout F INFO: up\n{at(2)} stderr F ERROR: down\n"
+        f"{at(2)} stderr F Traceback (most recent call last):\n"
         f"{at(2)} stderr F   File 'a.py'\n{at(2)} stderr F KeyError: 1\n"
     )
     files = Files({"app": f"{tmp_path}/0.log"})

@@ -21,7 +21,12 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
         ("WARNING 2026-11-21 04:00:00 slow", "2026-11-21T04:00:00", "warning", "slow"),
         ("2026/11/21 04:00:00 [crit] 12#12: *1 open()", "2026-11-21T04:00:00", "critical", "[crit] 12#12: *1 open()"),
         ("2026/11/21 04:00:00 listening", "2026-11-21T04:00:00", "", "listening"),
-        ("E1121 04:00:00.5   1 reflector.go:12] failed", "2026-11-21T04:00:00.500", "error", "1 reflector.go:12] failed"),
+        (
+            "E1121 04:00:00.5   1 reflector.go:12] failed",
+            "2026-11-21T04:00:00.500",
+            "error",
+            "1 reflector.go:12] failed",
+        ),
         ("Nov 21 04:00:00 host sshd[1]: hello", "2026-11-21T04:00:00", "", "host sshd[1]: hello"),
         ("Dec 31 23:59:59 host x: last year", "2025-12-31T23:59:59", "", "host x: last year"),
         ("<11>1 2026-11-21T04:00:00Z host app - - - hm", "2026-11-21T04:00:00", "error", "host app - - - hm"),
@@ -29,9 +34,15 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
         ("1795233600250 started", "2026-11-21T04:00:00.250", "", "started"),
         ('time="2026-11-21T04:00:00Z" level=warn msg="x"', "2026-11-21T04:00:00", "warning", 'level=warn msg="x"'),
         ('{"ts":1795233600123,"level":50,"msg":"boom"}', "2026-11-21T04:00:00.123", "error", "boom"),
-        ('{"@timestamp":"2026-11-21T04:00:00Z","log.level":"FATAL","message":"m"}', "2026-11-21T04:00:00", "critical", "m"),
         (
-            '{"time":"2026-11-21T04:00:00Z","severity":"Error","msg":"failed","exc_info":"Traceback\\n  x\\nKeyError: 1"}',
+            '{"@timestamp":"2026-11-21T04:00:00Z","log.level":"FATAL","message":"m"}',
+            "2026-11-21T04:00:00",
+            "critical",
+            "m",
+        ),
+        (
+            '{"time":"2026-11-21T04:00:00Z","severity":"Error","msg":"failed",'
+            '"exc_info":"Traceback\\n  x\\nKeyError: 1"}',
             "2026-11-21T04:00:00",
             "error",
             "failed: KeyError: 1",
@@ -55,7 +66,15 @@ def test_the_common_log_format_keeps_its_text_whole() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["plain words", "2026-13-40T00:00:00Z x", "Nov 31 04:00:00 host x: y", "17635 items", "{not json}", "", "The error: x"],
+    [
+        "plain words",
+        "2026-13-40T00:00:00Z x",
+        "Nov 31 04:00:00 host x: y",
+        "17635 items",
+        "{not json}",
+        "",
+        "The error: x",
+    ],
 )
 def test_a_line_without_a_time_has_none(text: str) -> None:
     line = read_line(text, now=NOW)
@@ -90,7 +109,6 @@ def test_any_text_can_be_read(text: str) -> None:
     assert read_time(text) == line.time
 
 
-@given(st.datetimes(datetime(2001, 9, 10), datetime(2030, 1, 1)))
-def test_a_time_reads_back_as_it_was_written(moment: datetime) -> None:
-    aware = moment.replace(tzinfo=UTC)
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_time_reads_back_as_it_was_written(aware: datetime) -> None:
     assert read_time(f"{aware.isoformat()} x") == pytest.approx(aware.timestamp(), abs=1e-5)

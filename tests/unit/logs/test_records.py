@@ -1,5 +1,6 @@
 """Records stay whole: tracebacks of five languages, what container runtimes wrap, and private keys."""
 
+from itertools import pairwise
 from textwrap import dedent
 
 import pytest
@@ -112,7 +113,12 @@ def test_a_traceback_does_not_join_a_line_that_tells_of_no_trouble() -> None:
 
 
 def test_a_traceback_that_the_kubelet_stamped_line_by_line_is_one_record() -> None:
-    lines = ["ERROR: Exception in ASGI application", "Traceback (most recent call last):", "  File 'a.py'", "KeyError: 1"]
+    lines = [
+        "ERROR: Exception in ASGI application",
+        "Traceback (most recent call last):",
+        "  File 'a.py'",
+        "KeyError: 1",
+    ]
     stamped = [f"2026-11-21T04:00:00.00000000{i}Z {line}" for i, line in enumerate(lines)]
     found = list(join([*stamped, "2026-11-21T04:00:01Z INFO: next"], unwrap=kubelet_stamp))
     assert [record.text for record in found] == ["\n".join(lines), "INFO: next"]
@@ -149,7 +155,9 @@ def test_of_an_endless_record_the_middle_is_left_out() -> None:
     assert record.text.endswith("line 4999")
 
 
-PIECES = st.sampled_from([*PYTHON.split("\n"), *GO.split("\n"), *NODE.split("\n"), "", "x", "}", "-----BEGIN PRIVATE KEY-----"])
+PIECES = st.sampled_from(
+    [*PYTHON.split("\n"), *GO.split("\n"), *NODE.split("\n"), "", "x", "}", "-----BEGIN PRIVATE KEY-----"]
+)
 
 
 @given(st.lists(PIECES, max_size=60))
@@ -158,5 +166,5 @@ def test_joining_loses_no_line_and_keeps_their_order(lines: list[str]) -> None:
     assert [line for record in found for line in record.text.split("\n") if line.strip()] == [
         line for line in lines if line.strip()
     ]
-    assert all(a.end <= b.first for a, b in zip(found, found[1:], strict=False))
+    assert all(a.end <= b.first for a, b in pairwise(found))
     assert all(lines[record.first] == record.text.split("\n")[0] for record in found)

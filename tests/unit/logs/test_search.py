@@ -43,7 +43,9 @@ def starts(data: bytes, pattern: str) -> list[int]:
 
 
 LINES = st.lists(
-    st.sampled_from([b"", b"error", b"an error here", b"12ms", b"x" * 100, b"error " * 30, "오류".encode(), b"\xff\xfe"]),
+    st.sampled_from(
+        [b"", b"error", b"an error here", b"12ms", b"x" * 100, b"error " * 30, "오류".encode(), b"\xff\xfe"]
+    ),
     max_size=40,
 )
 
