@@ -136,7 +136,7 @@ def scan(
         if stop:
             return -1, []
         if not hasattr(local, "buffer"):
-            local.buffer = bytearray(1 + BLOCK + OVERHANG)
+            local.buffer = bytearray(1 + BLOCK + OVERHANG + 1)
         return _scan_block(fd, base, start, end, pattern, keep, local.buffer, crowd, accept)
 
     for base, (count, positions) in _newest_first(block, range(start, end, BLOCK)):
@@ -198,7 +198,9 @@ def _scan_block(
         return 0, []
     last = buffer.find(b"\n", lead + size - 1, length)
     limit = last + 1 if last >= 0 else length
-    closed = buffer[limit - 1 : limit] == b"\n"  # then an empty match at the limit belongs to the next line
+    closed = buffer[limit - 1] == 10  # then an empty match at the limit belongs to the next line
+    if not closed:
+        buffer[limit] = 10  # RE2 looks one byte further to tell whether a line ends
     ends: deque[int] = deque(maxlen=keep)
     count = 0
     find, find_end = buffer.find, pattern._match

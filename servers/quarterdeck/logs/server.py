@@ -65,7 +65,7 @@ def create_server(settings: Settings, source: Source | None = None) -> FastMCP[A
 
         Tracebacks stay whole. For a crashed container the instance before its restart is shown too."""
         window = _window(since, until)
-        reading = await logs.read(service, window, tail, stop())
+        reading = await logs.read(service, window, tail + 1, stop())
         records = reading.records
         if not records:
             return LogLines(
@@ -80,7 +80,7 @@ def create_server(settings: Settings, source: Source | None = None) -> FastMCP[A
             return LogLines(
                 summary=f"The newest {len(shown)} log records of {service}{rows.where()}, oldest first.",
                 lines=[rows.row(record) for record in shown],
-                left_out=_older(records, shown, reading.more),
+                left_out=_older(records, shown, reading.more or len(records) > tail),
                 notes=_notes(reading.notes),
             )
 
@@ -104,7 +104,7 @@ def create_server(settings: Settings, source: Source | None = None) -> FastMCP[A
         order of time. A match inside a traceback shows the whole traceback. Case matters unless you write (?i)."""
         compiled = Pattern(pattern)
         window = _window(since, until)
-        found = await logs.search(_one_or_all(service), compiled, window, limit, context_lines, stop())
+        found = await logs.search(_one_or_all(service), compiled, window, limit + 1, context_lines, stop())
         many = f"{found.matches:,}" if found.complete else f"At least {found.matches:,}"
         places = _many(len(found.parts), "place")
         counted = f"{many} matching {'line' if found.matches == 1 else 'lines'} in {places} of {service}"
@@ -130,7 +130,7 @@ def create_server(settings: Settings, source: Source | None = None) -> FastMCP[A
                 notes=_notes(found.notes),
             )
 
-        return fit(make, len(found.hits))
+        return fit(make, min(limit, len(found.hits)))
 
     @look(server)
     async def summarize_logs(service: Service, since: Since = "15m") -> Digest:
@@ -271,9 +271,7 @@ def _older(records: Sequence[Record], shown: Sequence[Record], more: bool, what:
     hidden = len(records) - len(shown)
     if not hidden and not more:
         return None
-    many = f"{hidden} or more older {what}" if more else f"{hidden} older {what}"
-    if more and not hidden:
-        many = f"Older {what}"
+    many = f"Older {what}" if more else f"{hidden} older {what}"
     if not shown or shown[0].time is None:
         return f"{many} left out; narrow the time or the pattern."
     oldest = shown[0].time
