@@ -1,9 +1,11 @@
-"""The logs server as an AI client meets it, in both protocol eras, over plain files with planted troubles."""
+"""The logs server as an AI client meets it, in both protocol eras: over plain files with planted troubles, and over
+the practice world's pods."""
 
+import asyncio
 import gzip
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from fastmcp import Client
 from quarterdeck.keel.answers import BUDGET
 from quarterdeck.keel.settings import load
 from quarterdeck.logs.server import create_server
+from quarterdeck.titanium.cluster import Cluster
+from quarterdeck.titanium.kubelet import Exit, Idle, Process
 
 NOW = datetime.now(UTC)
 SECRET = "hunter22-planted-secret"
@@ -200,3 +204,99 @@ async def test_every_tool_only_reads(client: Client[Any]) -> None:
         "list_log_services",
     }
     assert all(tool.annotations and tool.annotations.read_only_hint for tool in tools)
+
+
+class Crashing(Idle):
+    """Ends with an error a moment after its start."""
+
+    def __init__(self, now: float) -> None:
+        self.end = now + 0.5
+
+    def poll(self, now: float) -> Exit | None:
+        return Exit(1) if now >= self.end else None
+
+
+class Blog:
+    """What runs in the practice pods: a blog whose database is locked, an auth service that is well."""
+
+    def pull(self, image: str) -> str | None:
+        return "not found" if image.startswith("missing") else None
+
+    def start(
+        self, pod: dict[str, Any], container: dict[str, Any], attempt: int, log: Callable[[str], None], now: float
+    ) -> Process | str:
+        log(f"INFO: {container['name']} starts, attempt {attempt}, password={SECRET}")
+        if container["name"] != "blog":
+            return Idle()
+        for line in f"ERROR: saving failed\n{TRACE}".split("\n"):
+            log(line)
+        return Crashing(now)
+
+
+def deployment(cluster: Cluster, name: str, image: str, *containers: str, replicas: int = 1) -> None:
+    template = {
+        "metadata": {"labels": {"app": name}},
+        "spec": {"containers": [{"name": c, "image": image} for c in containers]},
+    }
+    spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template}
+    cluster.create("Deployment", name, spec=spec)
+
+
+def restarts(cluster: Cluster) -> int:
+    """How often the blog containers were started again, the one that was so least."""
+    runs = [run for held in cluster.kubelet.held.values() for run in held.runs if run.name == "blog"]
+    return min((run.attempt for run in runs), default=0)
+
+
+@pytest.fixture(params=["auto", "legacy"])
+async def practice(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[tuple[Client[Any], Cluster]]:
+    cluster = Cluster(speed=20, runtime=Blog())
+    await cluster.start()
+    try:
+        deployment(cluster, "blog-service", "blog:1", "blog", "proxy", replicas=2)
+        deployment(cluster, "auth", "auth:1", "auth")
+        deployment(cluster, "image-service", "missing:1", "image")
+        async with asyncio.timeout(30):
+            while restarts(cluster) < 1:  # noqa: ASYNC110 - the world has no event for it
+                await asyncio.sleep(0.05)
+        kubeconfig = cluster.write_kubeconfig(tmp_path / "kubeconfig")
+        settings = load({"QUARTERDECK_KUBECTL_KUBECONFIG": str(kubeconfig), "XDG_CONFIG_HOME": str(tmp_path)})
+        async with Client(create_server(settings), mode=request.param) as connected:
+            yield connected, cluster
+    finally:
+        await cluster.stop()
+
+
+async def test_crashed_pods_are_diagnosed_from_their_logs(practice: tuple[Client[Any], Cluster]) -> None:
+    client, _ = practice
+    _, structure = await call(client, "list_log_services")
+    assert structure["services"] == ["auth", "blog-service", "image-service"]
+    _, structure = await call(client, "tail_errors", since="1h")
+    (error,) = structure["errors"]
+    assert error["text"] == f"ERROR: saving failed\n{TRACE}"
+    assert error["count"] >= 2
+    assert error["where"].count("blog-service-") >= 2
+    assert any("image-service-" in note and "pull image" in note for note in structure["notes"])
+    _, structure = await call(client, "search_logs", service="blog-service", pattern="locked$", context_lines=1)
+    assert any("before its restart" in hit for hit in structure["hits"])
+    assert all("> ERROR: saving failed\n> Traceback" in hit for hit in structure["hits"])
+    _, structure = await call(client, "get_service_logs", service="auth")
+    assert structure["lines"][0].endswith("INFO: auth starts, attempt 0, password=[redacted]")
+    assert "from auth-" in structure["summary"]
+    assert "Did you mean blog-service" in await refused(client, "tail_errors", service="blog-servic")
+
+
+async def test_bad_weather_over_the_cluster_is_an_answer_in_a_sentence(practice: tuple[Client[Any], Cluster]) -> None:
+    from quarterdeck.titanium.weather import Gust
+
+    client, cluster = practice
+    cluster.weather.gusts.append(Gust("cut", "/log", times=1, method="GET"))
+    _, structure = await call(client, "get_service_logs", service="auth")
+    assert structure["lines"] or structure["notes"]
+    cluster.weather.gusts[:] = [Gust("429", "/pods", times=1)]
+    _, structure = await call(client, "get_service_logs", service="auth")
+    assert structure["lines"]
+    for kind in ("500", "garbage"):
+        cluster.weather.gusts[:] = [Gust(kind, "/", times=50)]
+        assert "The API server" in await refused(client, "get_service_logs", service="auth")
+    cluster.weather.gusts.clear()

@@ -226,9 +226,13 @@ def _parts(namespace: str, pod: dict[str, Any]) -> list[Part]:
     parts = []
     for container in containers:
         label = name if len(containers) == 1 else f"{name}/{container}"
-        if (known.get(container, {}).get("lastState") or {}).get("terminated"):
+        status = known.get(container, {})
+        crashed = (status.get("lastState") or {}).get("terminated")
+        if crashed:
             parts.append(Part(namespace, name, container, True, f"{label} (before its restart)"))
-        parts.append(Part(namespace, name, container, False, label))
+        # While it waits to be restarted, its current log is the one of the instance that crashed.
+        if not (crashed and (status.get("state") or {}).get("waiting")):
+            parts.append(Part(namespace, name, container, False, label))
     return parts
 
 
