@@ -15,6 +15,7 @@ from quarterdeck.logs.search import MOST_MATCHES, Pattern, Scan, Stop, scan
 from quarterdeck.logs.sources import Found, Hit, Reading, Window, in_order, in_thread, newest, pick
 
 MOST_FILES = 200
+MOST_RECORDS_IN_ALL = 200_000
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -61,7 +62,9 @@ class Files:
     def _read(self, paths: list[Path], notes: list[str], window: Window, most: int, stop: Stop) -> Reading:
         reading = Reading(notes=list(notes))
         groups = []
-        for path in self._recent(paths, window):
+        recent = self._recent(paths, window)
+        share = max(1, min(most, MOST_RECORDS_IN_ALL // max(1, len(recent))))
+        for path in recent:
             if stop:
                 reading.notes.append("time was up before all files were read")
                 reading.more = True
@@ -69,7 +72,7 @@ class Files:
             try:
                 with open_log(path, self.zone, stop) as file:
                     start, end, _ = self._bounds(file, window, reading.notes)
-                    records, more = file.last_records(start, end, most, stop)
+                    records, more = file.last_records(start, end, share, stop)
             except Unreadable as error:
                 reading.notes.append(f"{path.name} {error}")
                 continue

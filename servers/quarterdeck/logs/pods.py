@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import KubectlSettings
@@ -28,6 +28,8 @@ from quarterdeck.logs.sources import (
     search_records,
 )
 
+T = TypeVar("T")
+
 AT_ONCE = 6
 MOST_PODS = 40
 MOST_KEPT = 8 << 20
@@ -35,6 +37,7 @@ MOST_KEPT = 8 << 20
 MOST_BYTES = 48 << 20
 """… and that are read for them at most."""
 MOST_LINES = 50_000
+MOST_LINES_IN_ALL = 200_000
 WORKLOADS = (
     ("apis/apps/v1", "deployments"),
     ("apis/apps/v1", "statefulsets"),
@@ -70,8 +73,14 @@ class Pods:
         def work() -> Reading:
             reading = Reading()
             groups: list[list[Record]] = []
+
+            def newest_of(records: list[Record]) -> list[Record]:
+                return records[-most - 1 :]
+
             lines = min(most * 4 if most < 1000 else most, MOST_LINES)
-            for part, records, cut in self._each(service, window, lines, reading.notes, stop):
+            for part, records, cut in self._each(
+                service, window, lines, MOST_LINES_IN_ALL, reading.notes, stop, newest_of
+            ):
                 reading.parts.append(part.name)
                 reading.more |= cut or len(records) > most
                 groups.append(records[-most:])
@@ -86,10 +95,13 @@ class Pods:
         def work() -> Found:
             found = Found()
             hits: list[Hit] = []
-            for part, records, cut in self._each(service, window, MOST_LINES, found.notes, stop):
+
+            def hits_of(records: list[Record]) -> tuple[list[Hit], int]:
+                return search_records(in_order([records]), pattern, limit, context)
+
+            for part, (new, matches), cut in self._each(service, window, MOST_LINES, None, found.notes, stop, hits_of):
                 found.parts.append(part.name)
                 found.complete &= not cut
-                new, matches = search_records(in_order([records]), pattern, limit, context)
                 hits += new
                 found.matches += matches
             found.hits = newest(hits, limit)
@@ -104,9 +116,19 @@ class Pods:
             return self._kube
 
     def _each(
-        self, service: str | None, window: Window, lines: int, notes: list[str], stop: Stop
-    ) -> Iterator[tuple[Part, list[Record], bool]]:
-        """Each container's records in the window, and whether older ones were left. Failures become notes."""
+        self,
+        service: str | None,
+        window: Window,
+        lines: int,
+        in_all: int | None,
+        notes: list[str],
+        stop: Stop,
+        take: Callable[[list[Record]], T],
+    ) -> Iterator[tuple[Part, T, bool]]:
+        """What `take` makes of each container's records in the window, and whether older ones were left.
+
+        At most `lines` of each are read, or its share of `in_all`. Failures become notes.
+        """
         kube = self._connect()
         namespace, name = _place(kube, service)
         pods = _pods(kube, namespace, name)
@@ -115,17 +137,19 @@ class Pods:
         if len(pods) > MOST_PODS:
             notes.append(f"{len(pods)} pods match; the {MOST_PODS} newest and least healthy were read")
         parts = [part for pod in sorted(pods, key=_urgency)[:MOST_PODS] for part in _parts(namespace, pod)]
+        if in_all is not None and parts:
+            lines = min(lines, max(100, in_all // len(parts)))
 
-        def fetch(part: Part) -> tuple[Part, list[Record], bool] | str:
+        def fetch(part: Part) -> tuple[Part, T, bool] | str:
             if stop:
                 return f"{part.name}: time was up before it was read"
             try:
                 text, cut = _log(kube, part, window, lines, stop)
             except (Refusal, NotThere) as error:
                 return f"{part.name}: {outside(str(error), 240)}"
+            cut |= text.count("\n") >= lines
             records = list(join(text.split("\n"), part.name, unwrap=kubelet_stamp))
-            count = text.count("\n")
-            return part, [record for record in records if window.holds(record.time)], cut or count >= lines
+            return part, take([record for record in records if window.holds(record.time)]), cut
 
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="pod-logs") as pool:
             for result in pool.map(fetch, parts):
