@@ -107,10 +107,10 @@ def create_server(settings: Settings, source: Source | None = None) -> FastMCP[A
         found = await logs.search(_one_or_all(service), compiled, window, limit + 1, context_lines, stop())
         many = f"{found.matches:,}" if found.complete else f"At least {found.matches:,}"
         places = _many(len(found.parts), "place")
-        counted = f"{many} matching {'line' if found.matches == 1 else 'lines'} in {places} of {service}"
+        counted = f"{many} matching {'line' if found.matches == 1 else 'lines'} in {places} of {_whose(service)}"
         if not found.hits:
             if not found.matches:
-                counted = f"No line of {service} matches {safe(pattern, 200)!r} in {places} {_span(window)}"
+                counted = f"No line of {_whose(service)} matches {safe(pattern, 200)!r} in {places} {_span(window)}"
             return Matches(
                 summary=f"{counted}.", matches=found.matches, exact=found.complete, hits=[], notes=_notes(found.notes)
             )
@@ -192,9 +192,10 @@ def create_server(settings: Settings, source: Source | None = None) -> FastMCP[A
         if reading.more:
             notes.append("of some only their newest records were read; shorten `since` to see all of a short time")
         if not found:
-            return Failures(summary=f"No errors of {service} among {looked}.", errors=[], notes=_notes(notes))
+            return Failures(summary=f"No errors of {_whose(service)} among {looked}.", errors=[], notes=_notes(notes))
         times = sum(fault.count for fault in found)
-        heading = f"{_many(len(found), 'kind')} of errors of {service}, {times:,} in all, among {looked}; newest first."
+        many = _many(len(found), "kind")
+        heading = f"{many} of errors of {_whose(service)}, {times:,} times in all, among {looked}; newest first."
 
         def make(count: int) -> Failures:
             rest = len(found) - count
@@ -232,6 +233,10 @@ def _many(count: int, what: str) -> str:
 
 def _one_or_all(service: str) -> str | None:
     return None if service.strip().lower() == "all" else service
+
+
+def _whose(service: str) -> str:
+    return "all services" if _one_or_all(service) is None else service
 
 
 def _window(since: str | None, until: str | None) -> Window:
