@@ -63,7 +63,7 @@ def create_server(settings: Settings, source: Source | None = None) -> FastMCP[A
     ) -> LogLines:
         """The newest log lines of a service from all its pods and containers (or streams, files), in order of time.
 
-        Tracebacks stay whole. For a crashed container the instance before its restart is shown too."""
+        Stack traces stay whole. For a crashed container the instance before its restart is shown too."""
         window = _window(since, until)
         reading = await logs.read(service, window, tail + 1, stop())
         records = reading.records
