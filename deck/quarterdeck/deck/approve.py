@@ -7,7 +7,8 @@ import os
 import sys
 import time
 
-from quarterdeck.keel.changes import Changes, Pending
+from quarterdeck.keel.answers import one_line
+from quarterdeck.keel.changes import Changes, Pending, why_not
 from quarterdeck.keel.durations import say_duration
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import local_user
@@ -42,7 +43,7 @@ def list_waiting(changes: Changes) -> int:
         return 0
     for pending in waiting:
         age = say_duration(time.time() - pending.created)
-        print(f"{pending.id}  {age:>6} ago  {pending.caller} ({pending.client or 'unnamed client'})")
+        print(f"{pending.id}  {age:>6} ago  {one_line(pending.caller)} ({pending.client or 'unnamed client'})")
         print(f"             {pending.summary}")
     print("\nSee and decide one with: quarterdeck approve ID")
     return 0
@@ -62,8 +63,8 @@ def refuse_machines() -> None:
 
 def ask(changes: Changes, pending: Pending) -> int:
     if not pending.waiting:
-        changes.grant(pending.id, by="")  # refuses, saying what became of it
-    print(f"{pending.id}, asked by {pending.caller} ({pending.client or 'unnamed client'})\n")
+        raise Refusal(why_not(pending))
+    print(f"{pending.id}, asked by {one_line(pending.caller)} ({pending.client or 'unnamed client'})\n")
     print(pending.shown)
     lasts = say_duration(changes.settings.grant_s)
     print(f"\nIt may then run once, within {lasts}, exactly as shown; if the object changes first, it will not.")

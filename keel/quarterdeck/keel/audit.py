@@ -1,9 +1,9 @@
 """The audit trail: one JSON line per event, each carrying the hash of the line before it.
 
-`audit.jsonl` lies beside the ledger, whose `head` row remembers the newest line's number, hash and place in the
-file. So an altered line, a missing one and a cut-off end are all found. Writers of several processes take turns by
-the ledger's write transaction; a writer killed half-way leaves a torn or unrecorded last line, which the next
-writer mends or adopts.
+`audit.jsonl` lies beside the ledger. A line is first committed to the ledger, together with what it tells of, then
+written to the file: the ledger's `head` row remembers the newest line's number and hash, and `unwritten` the lines
+that the file may lack. So nothing in the file is ever ahead of the ledger: an altered line, a missing one, a cut-off
+end and an added one are all found, and what a killed writer left undone is finished by the next.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from quarterdeck.keel.redact import redact
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER, hash TEXT, end INTEGER);
 INSERT OR IGNORE INTO head VALUES (1, 0, '', 0);
+CREATE TABLE IF NOT EXISTS unwritten (number INTEGER PRIMARY KEY, line BLOB NOT NULL);
 """
 FIRST = "0" * 64
 
@@ -41,41 +42,42 @@ def hash_of(entry: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def append(connection: sqlite3.Connection, path: Path, event: str, **facts: Any) -> None:
-    """Write one line. The connection must be inside a write transaction; the caller commits."""
-    number, last, end = connection.execute("SELECT number, hash, end FROM head").fetchone()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    with os.fdopen(descriptor, "r+b") as file:
-        number, last, end = _mend(file, number, last or FIRST, end)
-        entry: dict[str, Any] = {
-            "number": number + 1,
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "event": event,
-            **{key: clean(value) for key, value in facts.items()},
-            "before": last,
-        }
-        entry["hash"] = hash_of(entry)
-        line = json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        file.seek(0, os.SEEK_END)
-        file.write(line)
+def append(db: sqlite3.Connection, event: str, **facts: Any) -> None:
+    """Add one line. The connection must be inside a write transaction; `flush` follows when it is committed."""
+    number, last = db.execute("SELECT number, hash FROM head").fetchone()
+    entry: dict[str, Any] = {
+        "number": number + 1,
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "event": event,
+        **{key: clean(value) for key, value in facts.items()},
+        "before": last or FIRST,
+    }
+    entry["hash"] = hash_of(entry)
+    line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+    db.execute("INSERT INTO unwritten VALUES (?, ?)", (number + 1, line))
+    db.execute("UPDATE head SET number = ?, hash = ?", (number + 1, entry["hash"]))
+
+
+def flush(db: sqlite3.Connection, path: Path) -> None:
+    """Bring committed lines into the file, none twice. Inside a write transaction: writers take turns."""
+    lines = b"".join(line for (line,) in db.execute("SELECT line FROM unwritten ORDER BY number"))
+    if not lines:
+        return
+    (end,) = db.execute("SELECT end FROM head").fetchone()
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(min(end, size))
+        there = file.read(len(lines) + 1)
+        if lines.startswith(there):  # nothing, or what a killed writer got done
+            lines = lines[len(there) :]
+        else:  # somebody else's: it stays for `verify` to name
+            file.seek(size)
+        file.write(lines)
         file.flush()
         os.fsync(file.fileno())
         end = file.tell()
-    connection.execute("UPDATE head SET number = ?, hash = ?, end = ?", (number + 1, entry["hash"], end))
-
-
-def _mend(file: Any, number: int, last: str, end: int) -> tuple[int, str, int]:
-    """What a killed writer left behind the recorded head: adopt whole lines that chain on, cut a torn one."""
-    file.seek(end)
-    for line in file.read().splitlines(keepends=True):
-        entry = _parse(line)
-        if not line.endswith(b"\n"):
-            file.truncate(end)
-            break
-        if entry is None or entry.get("before") != last or entry.get("hash") != hash_of(entry):
-            break  # not ours: leave it for `verify` to name
-        number, last, end = entry["number"], entry["hash"], end + len(line)
-    return number, last, end
+    db.execute("DELETE FROM unwritten")
+    db.execute("UPDATE head SET end = ?", (end,))
 
 
 def clean(value: Any) -> Any:
@@ -85,7 +87,7 @@ def clean(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [clean(item) for item in value]
     if isinstance(value, dict):
-        return {key: clean(item) for key, item in value.items()}
+        return {clean(key): clean(item) for key, item in value.items()}
     return value
 
 
@@ -100,30 +102,30 @@ def entries(path: Path) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def verify(path: Path, head: tuple[int, str, int]) -> Verdict:
-    """Walk the chain from the first line to the last and compare its end with the recorded head."""
+def verify(path: Path, head: tuple[int, str]) -> Verdict:
+    """Walk the chain from the first line to the last, which must be the recorded head."""
     number, last = 0, FIRST
-    at_head = head[0] == 0
     if path.exists():
         with path.open("rb") as file:
             for count, line in enumerate(file, 1):
                 entry = _parse(line)
-                if entry is None:
-                    if not line.endswith(b"\n") and number >= head[0]:
-                        break  # the torn end of a writer that was killed; nothing recorded is missing
-                    return Verdict(count - 1, last, f"line {count} is not a line of the trail")
+                if entry is None or not line.endswith(b"\n"):
+                    return Verdict(number, last, f"line {count} is not a line of the trail")
                 if entry.get("before") != last:
                     why = "a line before it was changed, added or removed"
-                    return Verdict(count - 1, last, f"line {count} does not follow line {count - 1}: {why}")
+                    return Verdict(number, last, f"line {count} does not follow line {count - 1}: {why}")
                 if entry.get("hash") != hash_of(entry):
-                    return Verdict(count - 1, last, f"line {count} was changed after it was written")
+                    return Verdict(number, last, f"line {count} was changed after it was written")
                 if entry.get("number") != number + 1:
-                    return Verdict(count - 1, last, f"line {count} carries number {entry.get('number')}")
-                number, last = number + 1, entry["hash"]
-                at_head = at_head or (number, last) == (head[0], head[1])
-    if not at_head:
-        why = f"{head[0]} lines were written: the end was cut off or rewritten"
+                    return Verdict(number, last, f"line {count} carries number {str(entry.get('number'))[:20]}")
+                if count > head[0]:
+                    return Verdict(number, last, f"line {count} was added: only {head[0]} lines were written")
+                number, last = count, entry["hash"]
+    if number < head[0]:
+        why = f"{head[0]} lines were written: the end was cut off"
         return Verdict(number, last, f"the trail ends at line {number}, but {why}")
+    if last != head[1]:
+        return Verdict(number, last, "its last line is not the one that was recorded: lines were rewritten")
     return Verdict(number, last)
 
 

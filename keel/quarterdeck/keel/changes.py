@@ -13,26 +13,33 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import secrets
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from quarterdeck.keel import audit
-from quarterdeck.keel.answers import plain
+from quarterdeck.keel.answers import one_line, plain, visible
 from quarterdeck.keel.durations import say_duration
 from quarterdeck.keel.errors import Denied, Refusal
 from quarterdeck.keel.identity import CHANGE, Caller
 from quarterdeck.keel.redact import redact
 from quarterdeck.keel.settings import ChangesSettings, Settings
 
+BUSY_S = 10.0
+"""How long a writer waits for the others."""
 MOST_PENDING = 50
 """Requests that may wait for a person at once, per caller: more than anybody reads."""
+
+
+log = logging.getLogger(__name__)
+_applying: set[asyncio.Task[tuple[str, str]]] = set()
 
 
 @dataclass(frozen=True)
@@ -85,20 +92,27 @@ class Change:
         return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
 
     def shown(self) -> str:
-        """The whole change for a person's eyes: nothing hidden by terminal escapes, no secrets."""
-        lines = [self.summary, ""]
-        lines += [
-            f"object   {target}" + (f" (version {target.version})" if target.version else "") for target in self.targets
-        ]
+        """The whole change for a person's eyes: unseen characters spelled out, no secrets, no forged lines."""
+        lines = [*_block("", self.summary), ""]
+        for target in self.targets:
+            lines += _block("object", f"{target}" + (f" (version {target.version})" if target.version else ""))
         lines += _block("before", self.before) + _block("after", self.after) + _block("undo", self.undo)
         for warning in self.warnings:
             lines += _block("note", warning)
-        return redact(plain("\n".join(lines)))
+        return "\n".join(lines)
+
+
+def shown(text: str) -> str:
+    """Part of a change as a person or a model may see it."""
+    return redact(visible(text))
 
 
 def _block(label: str, text: str) -> list[str]:
-    head, *rest = text.splitlines() or [""]
-    return [f"{label:<8} {head}", *(f"{'':<8} {line}" for line in rest)]
+    """Further lines are indented, so that none can pass for a label. Each text is redacted by itself: what looks like
+    the beginning of a secret in one must not swallow the next."""
+    head, *rest = shown(text).split("\n")
+    indent = f"{label:<8} " if label else ""
+    return [f"{indent}{head}", *(f"{'':<8} {line}" for line in rest)]
 
 
 @dataclass(frozen=True)
@@ -190,6 +204,8 @@ class Changes:
         """The strictest word over all objects the change touches; per object the first rule that fits decides."""
         if CHANGE not in caller.scopes:
             return Decision("deny", f"caller {caller.id} has no '{CHANGE}' scope")
+        if not change.targets:
+            return Decision("deny", "the house rule that a change names what it touches")
         decisions = [self._decide_one(change, target, caller) for target in change.targets]
         return min(decisions, key=lambda found: ("deny", "ask", "allow").index(found.decision))
 
@@ -225,7 +241,8 @@ class Changes:
             ).fetchone()
             if waiting[0] >= MOST_PENDING:
                 raise Refusal(
-                    f"{MOST_PENDING} changes already wait for a person. Have some decided with `quarterdeck approve`."
+                    f"{MOST_PENDING} changes already wait for a person, so nothing was changed. Tell the person to "
+                    "decide some with `quarterdeck approve`."
                 )
             pending = self._insert(db, change, caller, digest, now, "pending", self.settings.pending_s)
             self._record(db, "requested", pending)
@@ -233,7 +250,7 @@ class Changes:
 
     def grant(self, id: str, by: str) -> Pending:
         """A person's yes to a waiting request. Only the first of two racing approvals grants."""
-        now = time.time()
+        now, by = time.time(), redact(plain(by))
         with self._writing() as db:
             self._expire(db, now)
             changed = db.execute(
@@ -243,7 +260,7 @@ class Changes:
             )
             pending = self._get(db, id)
             if changed.rowcount != 1:
-                raise Refusal(_why_not(pending))
+                raise Refusal(why_not(pending))
             self._record(db, "granted", pending, by=by)
             return pending
 
@@ -258,18 +275,19 @@ class Changes:
             if done.rowcount == 1:
                 self._record(db, "declined", pending, by=by)
             elif final:
-                raise Refusal(_why_not(pending))
+                raise Refusal(why_not(pending))
 
     def was_declined(self, id: str) -> bool:
         with self._reading() as db:
             row = db.execute("SELECT declined FROM changes WHERE id = ?", (id,)).fetchone()
             return bool(row and row[0])
 
-    def grant_by_policy(self, change: Change, caller: Caller, rule: str) -> Pending:
-        now = time.time()
+    def take_by_policy(self, change: Change, caller: Caller, rule: str) -> Pending:
+        """A grant by a rule, used up as it is given: none is left over for when the rule is gone."""
         with self._writing() as db:
-            pending = self._insert(db, change, caller, change.digest(caller), now, "granted", self.settings.grant_s)
+            pending = self._insert(db, change, caller, change.digest(caller), time.time(), "started", 0, rule)
             self._record(db, "granted", pending, by=rule)
+            self._record(db, "started", pending, by=rule)
             return pending
 
     def refuse_by_policy(self, change: Change, caller: Caller, by: str) -> None:
@@ -297,25 +315,41 @@ class Changes:
 
     async def run(self, plan: Plan, taken: Pending, report: Report) -> tuple[str, Seen | None]:
         """Apply under a grant that `take` used up, then verify. The record is written even if the caller goes away."""
+        with suppress(Exception):  # progress that nobody hears is no reason to stop
+            await report(0.1, "applying")
         task = asyncio.create_task(self._apply(plan, taken))
-        await report(0.1, "applying")
-        done = await asyncio.shield(task)
+        _applying.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(_applying.discard)
+        done, unrecorded = await asyncio.shield(task)
         try:
             seen = await plan.verify(report)
         except Refusal as error:
             seen = Seen(False, f"It was done, but could not be verified: {error}")
-        await asyncio.to_thread(self._finish, taken, "verified" if seen.healthy else "not healthy", seen.text)
+        except Exception as error:
+            log.exception("verification of %s broke off", taken.id)
+            seen = Seen(False, f"It was done, but its verification broke off ({type(error).__name__}).")
+        try:
+            await asyncio.to_thread(self._finish, taken, "verified" if seen.healthy else "not healthy", seen.text)
+        except Refusal as error:
+            unrecorded = str(error)
+        if unrecorded:
+            seen = Seen(False, f"{seen.text} It was done, but that could not be recorded: {unrecorded}")
         return done, seen
 
-    async def _apply(self, plan: Plan, taken: Pending) -> str:
+    async def _apply(self, plan: Plan, taken: Pending) -> tuple[str, str]:
+        """What was done, and why it could not be recorded if so."""
         try:
             done = await plan.apply()
         except BaseException as error:
-            reason = str(error) if isinstance(error, Refusal) else type(error).__name__
-            await asyncio.to_thread(self._finish, taken, "failed", reason)
+            reason = str(error) if isinstance(error, Refusal) else f"broke off ({type(error).__name__}), effect unknown"
+            with suppress(Refusal):  # the ledger still says `started`: it will not run again
+                await asyncio.to_thread(self._finish, taken, "failed", reason)
             raise
-        await asyncio.to_thread(self._finish, taken, "applied", done)
-        return done
+        try:
+            await asyncio.to_thread(self._finish, taken, "applied", done)
+        except Refusal as error:
+            return done, str(error)
+        return done, ""
 
     def _finish(self, taken: Pending, event: str, text: str) -> None:
         with self._writing() as db:
@@ -340,26 +374,36 @@ class Changes:
 
     def verify_trail(self) -> audit.Verdict:
         with self._writing() as db:  # under the writers' lock, so that no line is half written
-            head = db.execute("SELECT number, hash, end FROM head").fetchone()
-            return audit.verify(self.trail, (head[0], head[1] or audit.FIRST, head[2]))
+            number, last = db.execute("SELECT number, hash FROM head").fetchone()
+            return audit.verify(self.trail, (number, last or audit.FIRST))
 
     # The file
 
     def _insert(
-        self, db: sqlite3.Connection, change: Change, caller: Caller, digest: str, now: float, state: str, lasts: float
+        self,
+        db: sqlite3.Connection,
+        change: Change,
+        caller: Caller,
+        digest: str,
+        now: float,
+        state: str,
+        lasts: float,
+        by: str = "",
     ) -> Pending:
         pending = Pending(
             id=f"ch-{_new_id()}",
             digest=digest,
             caller=caller.id,
-            client=redact(plain(caller.client)),
+            client=redact(one_line(caller.client)),
             server=change.server,
             tool=change.tool,
-            summary=redact(plain(change.summary)),
+            summary=redact(one_line(change.summary)),
             shown=change.shown(),
             state=state,
             created=now,
             expires=now + lasts,
+            granted_by=by,
+            granted_at=now if by else 0.0,
         )
         marks = ", ".join("?" * len(Pending.__dataclass_fields__))
         db.execute(f"INSERT INTO changes ({_FIELDS}) VALUES ({marks})", tuple(asdict(pending).values()))
@@ -384,7 +428,6 @@ class Changes:
     def _record(self, db: sqlite3.Connection, event: str, pending: Pending, **facts: Any) -> None:
         audit.append(
             db,
-            self.trail,
             event,
             change=pending.id,
             digest=pending.digest[:16],
@@ -395,7 +438,7 @@ class Changes:
             summary=pending.summary,
             **(
                 {"shown": pending.shown}
-                if event in ("requested", "denied") or facts.get("by", "").startswith("policy")
+                if event in ("requested", "denied") or (event == "granted" and facts["by"].startswith("policy"))
                 else {}
             ),
             **facts,
@@ -408,16 +451,28 @@ class Changes:
             with self._open() as db:
                 db.execute("BEGIN IMMEDIATE")
                 try:
+                    audit.flush(db, self.trail)
                     yield db
-                except BaseException:
-                    db.execute("ROLLBACK")
+                except Refusal:  # an answer, not a failure: what was noticed on the way stays noticed
+                    self._commit(db)
                     raise
-                db.execute("COMMIT")
+                except BaseException:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    raise
+                self._commit(db)
         except (OSError, sqlite3.Error) as error:
             raise Refusal(
                 f"The change ledger in {self.home} cannot be written ({error}); without it nothing is changed. "
                 "Free space or mend its permissions, then try again."
             ) from error
+
+    def _commit(self, db: sqlite3.Connection) -> None:
+        """The ledger first, then the trail: its file holds nothing that the ledger does not know of."""
+        db.execute("COMMIT")
+        db.execute("BEGIN IMMEDIATE")
+        audit.flush(db, self.trail)
+        db.execute("COMMIT")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -430,7 +485,7 @@ class Changes:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        db = sqlite3.connect(self.home / "changes.db", timeout=10, isolation_level=None)
+        db = sqlite3.connect(self.home / "changes.db", timeout=BUSY_S, isolation_level=None)
         try:
             if not self._ready:
                 (self.home / "changes.db").chmod(0o600)
@@ -448,7 +503,7 @@ def _new_id() -> str:
     return "".join(secrets.choice("23456789abcdefghjkmnpqrstuvwxyz") for _ in range(8))
 
 
-def _why_not(pending: Pending) -> str:
+def why_not(pending: Pending) -> str:
     match pending.state:
         case "granted":
             left = say_duration(pending.expires - time.time())

@@ -8,16 +8,20 @@ Only a typed "yes" is consent: clients exist that accept by themselves with an e
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
-from quarterdeck.keel.answers import Answer
-from quarterdeck.keel.changes import Changes, Pending, Plan, Seen
+from quarterdeck.keel.answers import Answer, clip, fit, one_line, plain
+from quarterdeck.keel.changes import Changes, Pending, Plan, Seen, shown
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import Caller, caller_of
+from quarterdeck.keel.redact import redact
 
 if TYPE_CHECKING:
     from fastmcp import Context
     from mcp_types import InputRequiredResult
+
+log = logging.getLogger(__name__)
 
 DIALOG_S = 240.0
 """A dialog left open longer than this is over; the request stays open for the terminal."""
@@ -80,9 +84,9 @@ async def carry_out(ctx: Context, changes: Changes, plan: Plan) -> ChangeAnswer 
             None,
             f"Forbidden by {decision.by}. Do not try again; tell the person what you wanted to do.",
         )
-    if decision.decision == "allow":
-        await asyncio.to_thread(changes.grant_by_policy, change, caller, decision.by)
     taken = await asyncio.to_thread(changes.take, change, caller)
+    if taken is None and decision.decision == "allow":
+        taken = await asyncio.to_thread(changes.take_by_policy, change, caller, decision.by)
     if taken is not None:
         return await _run(ctx, changes, plan, taken)
     return await _ask(ctx, changes, plan, caller)
@@ -90,7 +94,9 @@ async def carry_out(ctx: Context, changes: Changes, plan: Plan) -> ChangeAnswer 
 
 async def _ask(ctx: Context, changes: Changes, plan: Plan, caller: Caller) -> ChangeAnswer | InputRequiredResult:
     pending = await asyncio.to_thread(changes.request, plan.change, caller)
-    message = f"{plan.change.shown()}\n\nType yes to run exactly this. Request {pending.id}, asked by {caller.id}."
+    message = (
+        f"{plan.change.shown()}\n\nType yes to run exactly this. Request {pending.id}, asked by {one_line(caller.id)}."
+    )
     fits = len(message) <= DIALOG_CHARACTERS
     declined = await asyncio.to_thread(changes.was_declined, pending.id)
     if not fits or declined or not can_ask(ctx):
@@ -166,10 +172,14 @@ async def _run(ctx: Context, changes: Changes, plan: Plan, taken: Pending) -> Ch
     async def report(fraction: float, message: str) -> None:
         await ctx.report_progress(fraction, 1.0, message)
 
+    unknown = "It is not known whether anything was changed. Look at the object before you try again; that asks anew."
     try:
         done, seen = await changes.run(plan, taken, report)
     except Refusal as error:
-        return _answer(plan, "failed", taken, f"Nothing was changed or it is not known: {error}", result=str(error))
+        return _answer(plan, "failed", taken, unknown, result=str(error))
+    except Exception as error:
+        log.exception("%s broke off", taken.id)
+        return _answer(plan, "failed", taken, unknown, result=f"It broke off ({type(error).__name__}).")
     return _done(plan, taken, done, seen)
 
 
@@ -204,17 +214,19 @@ def _answer(
     next: str,
     result: str | None = None,
 ) -> ChangeAnswer:
-    from quarterdeck.keel.answers import clip
-
     change = plan.change
-    return ChangeAnswer(
-        status=status,
-        summary=change.summary,
-        change_id=pending.id if pending else None,
-        before=clip(change.before, 1500) or None,
-        after=clip(change.after, 1500) or None,
-        undo=clip(change.undo, 600) or None,
-        notes=[clip(warning, 300) for warning in change.warnings[:5]] or None,
-        result=clip(result, 1500) if result else None,
-        next=next,
-    )
+
+    def make(most: int) -> ChangeAnswer:
+        return ChangeAnswer(
+            status=status,
+            summary=clip(" ".join(shown(change.summary).split()), 300),
+            change_id=pending.id if pending else None,
+            before=clip(shown(change.before), most) or None,
+            after=clip(shown(change.after), most) or None,
+            undo=clip(shown(change.undo), most) or None,
+            notes=[clip(shown(warning), 200) for warning in change.warnings[:5]] or None,
+            result=clip(redact(plain(result)), 1000) if result else None,
+            next=next,
+        )
+
+    return fit(make, 1500)
