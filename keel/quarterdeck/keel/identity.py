@@ -13,6 +13,7 @@ import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quarterdeck.keel.answers import one_line
 from quarterdeck.keel.settings import HttpSettings, Token
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def caller_of(ctx: Context) -> Caller:
 
     token = get_access_token()
     if token is not None:
-        return Caller(f"token:{token.client_id}", frozenset(token.scopes), _client_name(ctx))
+        # One program may hold tokens of many people: the subject tells them apart.
+        subject = f"/{token.subject}" if token.subject and token.subject != token.client_id else ""
+        return Caller(f"token:{token.client_id}{subject}", frozenset(token.scopes), _client_name(ctx))
     if ctx.transport in ("streamable-http", "sse"):
         return Caller("http:anyone-on-this-machine", client=_client_name(ctx))
     return Caller(f"local:{local_user()}", client=_client_name(ctx))
@@ -53,7 +56,7 @@ def _client_name(ctx: Context) -> str:
     try:
         parameters = ctx.session.client_params
         info = parameters.client_info if parameters is not None else None
-        return f"{info.name} {info.version}"[:80] if info is not None else ""
+        return one_line(f"{info.name} {info.version}"[:400])[:80] if info is not None else ""
     except (AttributeError, RuntimeError):
         return ""
 
