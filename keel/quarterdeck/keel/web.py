@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -38,6 +39,10 @@ async def get(
     """GET with retries. Returns any answer below 500 that is not 429; raises Refusal naming `what` otherwise."""
     problem = ""
     try:
+        place = _place(httpx.URL(url))
+    except httpx.InvalidURL as error:
+        raise Refusal(f"The address of {what} is not one: {redact(str(error))}. Mend it in the settings.") from None
+    try:
         async with asyncio.timeout(total_s):
             for attempt in range(TRIES):
                 try:
@@ -58,25 +63,42 @@ async def get(
                     if wait > LONGEST_WAIT:
                         problem += f" and asks to wait {wait:.0f} s"
                         break
-                    await asyncio.sleep(wait)
+                    if attempt + 1 < TRIES:
+                        await asyncio.sleep(wait)
                 if attempt + 1 < TRIES:
                     await asyncio.sleep(0.1 * 2**attempt * (1 + random.random()))
     except TimeoutError:
         problem = f"did not answer within {total_s:.0f} s"
-    raise Refusal(f"{what} at {_place(httpx.URL(url))} {problem}. Is it running, and is the address right?")
+    raise Refusal(f"{what} at {place} {problem}. Is it running, and is the address right?")
 
 
 async def _read(http: httpx.AsyncClient, url: str, params: Any, largest: int) -> httpx.Response:
-    async with http.stream("GET", url, params=params) as response:
+    # Decoded here and not by httpx, which unpacks a whole chunk at once: a packed one may hold gigabytes.
+    async with http.stream("GET", url, params=params, headers={"accept-encoding": "gzip"}) as response:
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip", "x-gzip", "deflate", ""):
+            raise Refusal(
+                f"{_place(response.url)} answered in the encoding {encoding[:40]!r}, which was not asked for."
+            )
+        unpack = None if encoding in ("identity", "") else zlib.decompressobj(wbits=47)
         body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
+        async for chunk in response.aiter_raw():
+            try:
+                body += chunk if unpack is None else unpack.decompress(chunk, largest + 1 - len(body))
+            except zlib.error as error:
+                raise httpx.DecodingError(str(error)) from None
             if len(body) > largest:
-                raise Refusal(f"The answer of {_place(response.url)} is larger than {largest >> 20} MB. Ask for less.")
+                raise Refusal(f"The answer of {_place(response.url)} is larger than {_size(largest)}. Ask for less.")
+        if unpack is not None and not unpack.eof and body:
+            raise httpx.DecodingError("the packed answer ends early")
         # The body is decoded by now, so these would be untrue.
         spent = ("content-encoding", "content-length", "transfer-encoding")
         headers = {name: value for name, value in response.headers.items() if name.lower() not in spent}
         return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=response.request)
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MB" if count >= 1 << 20 else f"{count} bytes"
 
 
 def _place(url: httpx.URL) -> str:
@@ -85,11 +107,11 @@ def _place(url: httpx.URL) -> str:
 
 def _retry_after(response: httpx.Response) -> float:
     value = response.headers.get("retry-after", "")
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
 
 
