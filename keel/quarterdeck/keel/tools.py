@@ -24,7 +24,7 @@ from fastmcp.tools import Tool, ToolResult
 from mcp_types import InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import ValidationError as PydanticValidationError
 
-from quarterdeck.keel.answers import Answer, lean_schema
+from quarterdeck.keel.answers import Answer, clip, lean_schema
 from quarterdeck.keel.consent import ChangeAnswer
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import CHANGE, caller_of
@@ -176,16 +176,16 @@ def _say(error: ValidationError, tool: str, parameters: dict[str, Any]) -> str:
     if not isinstance(cause, PydanticValidationError):
         return redact(str(error))[:300]
     first = cause.errors(include_url=False, include_context=False)[0]
-    name = ".".join(str(part) for part in first["loc"]) or "the arguments"
+    name = clip(".".join(str(part) for part in first["loc"]), 60) or "the arguments"
     known = ", ".join(parameters.get("properties", {})) or "none"
     match first["type"]:
         case "unexpected_keyword_argument" | "extra_forbidden":
-            return f"{tool} has no argument {name[:60]!r}. Its arguments: {known}."
+            return f"{tool} has no argument {name!r}. Its arguments: {known}."
         case "missing_argument" | "missing":
             return f"{tool} needs the argument {name!r}. Its arguments: {known}."
     value = first.get("input")
     sent = repr(value)[:60] if isinstance(value, str | int | float | bool | None) else type(value).__name__
-    message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    message = clip(str(first["msg"]).removeprefix("Value error, ").rstrip("."), 200)
     return redact(f"{name!r} of {tool}: {message[:1].lower()}{message[1:]}. You sent {sent}.")
 
 
