@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,19 +128,28 @@ class Settings(Section):
     @field_validator("home")
     @classmethod
     def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
+        return _expanded(value)
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a container's user without a home
+        raise Refusal(
+            f"{path} needs a home directory, and there is none. Set {PREFIX}HOME to a folder of ours."
+        ) from None
 
 
 def default_home() -> Path:
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser() / "quarterdeck"
+    return _expanded(Path(base)) / "quarterdeck"
 
 
 def config_path(environ: Mapping[str, str] | None = None) -> Path:
     environ = os.environ if environ is None else environ
     if named := environ.get(f"{PREFIX}CONFIG"):
-        return Path(named).expanduser()
-    return Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "quarterdeck" / "quarterdeck.toml"
+        return _expanded(Path(named))
+    return _expanded(Path(environ.get("XDG_CONFIG_HOME") or "~/.config")) / "quarterdeck" / "quarterdeck.toml"
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
@@ -147,23 +157,31 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     environ = os.environ if environ is None else environ
     path = config_path(environ)
     values: dict[str, Any] = {}
-    if path.is_file():
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise Refusal(f"{path} cannot be read: {error}. Mend that line or move the file away.") from None
-    elif environ.get(f"{PREFIX}CONFIG"):
-        raise Refusal(f"{PREFIX}CONFIG names {path}, which is not there. Create it or unset the variable.")
-    for name, text in environ.items():
-        place = _places().get(name)
-        if place is not None:
-            _put(values, place, text)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        if environ.get(f"{PREFIX}CONFIG"):
+            raise Refusal(
+                f"{PREFIX}CONFIG names {path}, which is not there. Create it or unset the variable."
+            ) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Refusal(f"{path} is not valid TOML: {error}. Mend that line or move the file away.") from None
+    except OSError as error:
+        raise Refusal(f"{path} cannot be read: {error.strerror}. Mend its permissions or move it away.") from None
+    for name, place in _places().items():
+        if name in environ:
+            _put(values, place, environ[name])
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise Refusal(f"Setting {where}: {first['msg']}. It stands in {path} or in {variable(where)}.") from None
+        if first["type"] == "extra_forbidden":
+            raise Refusal(f"There is no setting {where[:80]!r}{_near(first['loc'])}. It stands in {path}.") from None
+        source = variable(where) if variable(where) in environ else path
+        raise Refusal(
+            f"Setting {where}: {first['msg'].removeprefix('Value error, ')}. It stands in {source}."
+        ) from None
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -174,6 +192,18 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
         for name in environ
         if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}TEST_") and name not in known
     )
+
+
+def _near(place: tuple[int | str, ...]) -> str:
+    """What an unknown setting was probably meant to be."""
+    model: Any = Settings
+    for part in place[:-1]:
+        inner = model.model_fields[part].annotation if isinstance(part, str) and part in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, Section)):
+            return ""
+        model = inner
+    near = get_close_matches(str(place[-1]), model.model_fields, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(model.model_fields)}"
 
 
 def variable(where: str) -> str:
@@ -198,6 +228,8 @@ def _put(values: dict[str, Any], place: tuple[str, ...], text: str) -> None:
     model: type[BaseModel] = Settings
     for part in place[:-1]:
         target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            return  # the file holds something else than a section here, and validation says so
         inner = model.model_fields[part].annotation
         assert isinstance(inner, type)
         model = inner
