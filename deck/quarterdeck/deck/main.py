@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -45,8 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(parsed: argparse.Namespace) -> int:
     from quarterdeck.keel.errors import Refusal
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its number, not a traceback
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return int(import_module(f"quarterdeck.deck.{parsed.command}").run(parsed))
+        code = int(import_module(f"quarterdeck.deck.{parsed.command}").run(parsed))
+        sys.stdout.flush()
+        return code
     except Refusal as error:
         print(f"quarterdeck: {error}", file=sys.stderr)
         return 2
@@ -54,7 +61,8 @@ def _run(parsed: argparse.Namespace) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader, such as `head`, has gone: nothing is left to say
+        # The reader, such as `head`, has gone: nothing is left to say, also not when stdout is flushed at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

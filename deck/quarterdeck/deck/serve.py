@@ -133,14 +133,17 @@ def _loopback(host: str) -> bool:
 
 
 def _bind(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise Refusal(f"{port} is not a port. Choose one from 0 (any free one) to 65535 with --port.")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(256)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        listener.close()
+        reason = (error.strerror if isinstance(error, OSError) else None) or "that is no address"
         raise Refusal(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --port (0 takes a free one)."
+            f"Cannot listen on {host} port {port}: {reason}. Choose another with --port (0 takes a free one)."
         ) from None
     return listener
