@@ -35,9 +35,7 @@ MOST_RECORDS = 50_000
 
 Service = Annotated[str, Field(description="e.g. blog-service; names: list_log_services", max_length=253)]
 Since = Annotated[str, Field(description="start: 90s, 10m, 2h, 1d, or an RFC 3339 time", max_length=40)]
-Until = Annotated[
-    str | None, Field(description="end, written like since; default now. Pages back through older lines", max_length=40)
-]
+Until = Annotated[str | None, Field(description="end, like since; for paging back", max_length=40)]
 
 
 def create_server(settings: Settings, source: Source | None = None) -> FastMCP[Any]:
@@ -91,9 +89,7 @@ def create_server(settings: Settings, source: Source | None = None) -> FastMCP[A
         service: Annotated[str, Field(description='e.g. blog-service, or "all"', max_length=253)],
         pattern: Annotated[
             str,
-            Field(
-                description="RE2 regular expression, e.g. (?i)timeout|refused; at most 1000 characters", max_length=1000
-            ),
+            Field(description="RE2, e.g. (?i)timeout|refused; at most 1000 characters", max_length=1000),
         ],
         since: Since = "1h",
         context_lines: Annotated[int, Field(description="lines before and after, 0 to 20", ge=0, le=20)] = 0,
