@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from quarterdeck.titanium.events import Recorder
@@ -193,7 +194,7 @@ class Controllers:
                 wanted = {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": subsets}
                 self._store.create(self._endpoints, wanted)
             elif current.get("subsets") != subsets:
-                self._store.change(self._endpoints, current, lambda e, s=subsets: e.update(subsets=s))
+                self._store.change(self._endpoints, current, partial(_set_subsets, subsets))
 
     def ready_pods(self, namespace: str, service: str) -> list[Object]:
         """The pods that answer for a service now."""
@@ -246,6 +247,10 @@ class Controllers:
             for object in self._store.all(kind):
                 self._store.remove(kind, object)
         self._kinds.forget(definition)
+
+
+def _set_subsets(subsets: list[Object], endpoints: Object) -> None:
+    endpoints["subsets"] = subsets
 
 
 def _address(pod: Object) -> Object:

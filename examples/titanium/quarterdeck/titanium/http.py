@@ -7,6 +7,7 @@ import copy
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import yaml
@@ -57,7 +58,7 @@ class Call:
 
     @property
     def dry(self) -> bool:
-        return self.query.get("dryRun") == "All"
+        return bool(self.query.get("dryRun") == "All")
 
     @property
     def manager(self) -> str:
@@ -442,10 +443,7 @@ class Api:
             raise not_found(call.kind.plural, call.kind.group, call.name)
         if call.subresource == "scale":
             return self._rescale(call, current, verb, media, body)
-        if verb == "update":
-            wanted = check_types(body)
-        else:
-            wanted = check_types(_patched(current, media, body, call.kind))
+        wanted = check_types(body if verb == "update" else _patched(current, media, body, call.kind))
         return JSONResponse(self._replace(call, current, wanted))
 
     def _replace(self, call: Call, current: Object, wanted: Object) -> Object:
@@ -580,7 +578,7 @@ class Api:
                 references = object["metadata"].get("ownerReferences") or []
                 kept = [reference for reference in references if reference["uid"] != uid]
                 if len(kept) != len(references):
-                    self.store.change(kind, object, lambda o, k=kept: o["metadata"].update(ownerReferences=k))
+                    self.store.change(kind, object, partial(_set_owners, kept))
 
     async def _delete_all(self, call: Call) -> Response:
         options = await self._body(call.request) or {}
@@ -619,6 +617,10 @@ class Api:
         if (least := budget["spec"].get("minAvailable")) is not None:
             return healthy - 1 >= share(least, len(pods), up=True)
         return len(pods) - healthy + 1 <= share(budget["spec"].get("maxUnavailable", 1), len(pods), up=True)
+
+
+def _set_owners(references: list[Object], object: Object) -> None:
+    object["metadata"]["ownerReferences"] = references
 
 
 def _bookmark(kind: Kind, version: int, annotations: dict[str, str] | None = None) -> bytes:

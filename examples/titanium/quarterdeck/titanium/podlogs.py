@@ -25,11 +25,10 @@ def answer(pod: Object, kubelet: Kubelet, query: Any) -> Response:
         log = run.log if run.state == "backoff" else run.previous
         return PlainTextResponse(_text(log or run.log, query))
     if not run.was_run:
-        why = run.reason if run.message == "" or run.reason == "ContainerCreating" else run.reason
-        if why in ("ErrImagePull", "ImagePullBackOff"):
+        if run.reason in ("ErrImagePull", "ImagePullBackOff"):
             problem = "trying and failing to pull image"
         else:
-            problem = f"waiting to start: {why or 'ContainerCreating'}"
+            problem = f"waiting to start: {run.reason or 'ContainerCreating'}"
         words = f'container "{run.name}" in pod "{pod["metadata"]["name"]}" is {problem}'
         raise bad_request(words)
     if query.get("follow") in ("true", "1"):

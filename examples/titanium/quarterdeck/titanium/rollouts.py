@@ -20,7 +20,7 @@ COPIED_NOT = frozenset({"kubectl.kubernetes.io/last-applied-configuration", REVI
 
 
 def template_of(replica_set: Object) -> Object:
-    template = copy.deepcopy(replica_set["spec"]["template"])
+    template: Object = copy.deepcopy(replica_set["spec"]["template"])
     template.get("metadata", {}).get("labels", {}).pop(HASH, None)
     return template
 

@@ -71,20 +71,15 @@ class Workloads:
         """ResourceQuota: what the namespace uses and this pod together must fit."""
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         for quota in self._store.all(self._quota, namespace):
-            hard = quota["spec"].get("hard") or {}
-            used = self.used(namespace)
-            wanted = demand(pod)
+            hard, used, wanted = quota["spec"].get("hard") or {}, self.used(namespace), demand(pod)
             over = [
                 key for key in hard if key in wanted and used.get(key, 0) + wanted[key] > quantities.parse(hard[key])
             ]
             if over:
-                said = ", ".join(
-                    f"{label}: {','.join(f'{key}={values(key)}' for key in over)}"
-                    for label, values in (
-                        ("requested", lambda key: _say(key, wanted[key])),
-                        ("used", lambda key: _say(key, used.get(key, 0))),
-                        ("limited", lambda key: hard[key]),
-                    )
+                said = (
+                    f"requested: {','.join(f'{key}={_say(key, wanted[key])}' for key in over)}, "
+                    f"used: {','.join(f'{key}={_say(key, used.get(key, 0))}' for key in over)}, "
+                    f"limited: {','.join(f'{key}={hard[key]}' for key in over)}"
                 )
                 message = f'pods "{name}" is forbidden: exceeded quota: {quota["metadata"]["name"]}, {said}'
                 raise ApiError(403, "Forbidden", message, {"name": name, "kind": "pods"})

@@ -1,0 +1,5 @@
+import sys
+
+from quarterdeck.titanium.command import main
+
+sys.exit(main())
