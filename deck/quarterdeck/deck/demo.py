@@ -43,7 +43,7 @@ async def demo(home: Path, *, yes: bool) -> int:
 
     started = time.monotonic()
     say("Starting a practice system: a load balancer, five services, and a Kubernetes API, all on loopback …")
-    world = await asyncio.to_thread(practice_world(ports="free").__enter__)
+    world = await asyncio.to_thread(practice_world().__enter__)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, world.__exit__, None, None, None)
         say("Starting the MCP servers stats, kubectl and logs, as your AI client would …")
@@ -61,7 +61,7 @@ async def demo(home: Path, *, yes: bool) -> int:
         step(4, "What do its logs say?")
         await show(logs, "tail_errors", service="blog-service", since="5m")
         step(5, "Did the traffic change?")
-        await show(stats, "get_traffic_metrics")
+        await show(stats, "query_metrics_range", query="sum(rate(http_requests_total[5s]))", since="2m", step="10s")
 
         step(6, "So: a surge of writes locked the SQLite file, and the blog service crashed on it. Ask for a restart.")
         answer = await show(kubectl, "restart_deployment", deployment="blog-service")
