@@ -224,5 +224,7 @@ def _only_about(named: re.Match[str], text: str) -> bool:
 
 
 def _harmless(value: str) -> bool:
+    if value.endswith(":") and re.fullmatch(f"(?i){_WORD}:", value):
+        return True  # "token: token: …": the second is a name again
     bare = value.strip("\"'\\").rstrip(".,:;!?)]}")
     return not bare or value == MARK or f"{bare}]" == MARK or bare.lower() in _PROSE or bool(_FACT.fullmatch(bare))

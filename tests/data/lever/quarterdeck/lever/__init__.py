@@ -1,0 +1,1 @@
+"""A server for the tests: one lever, which may be looked at, and pulled with consent."""
