@@ -52,7 +52,7 @@ def fill(kind: str, object: Object) -> None:
                 port.setdefault("protocol", "TCP")
                 port.setdefault("targetPort", port.get("port"))
         case "Secret":
-            object.setdefault("type", "Opaque")
+            object["type"] = object.get("type") or "Opaque"
             _encode_secret(object)
         case "Namespace":
             metadata.setdefault("labels", {}).setdefault("kubernetes.io/metadata.name", metadata.get("name", ""))

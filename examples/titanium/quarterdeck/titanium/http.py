@@ -398,7 +398,7 @@ class Api:
         object = check_types(body)
         return JSONResponse(self._make(call, object), 201)
 
-    def _make(self, call: Call, object: Object) -> Object:
+    def _make(self, call: Call, object: Object, managed: list[Object] | None = None) -> Object:
         kind, metadata = call.kind, object["metadata"]
         object.update(apiVersion=kind.api_version, kind=kind.kind)
         if kind.namespaced:
@@ -416,7 +416,7 @@ class Api:
         check(kind, object)
         if kind.kind == "Pod":
             self.workloads.admit(object)
-        metadata["managedFields"] = apply.updated(None, object, call.manager, "", timestamp())
+        metadata["managedFields"] = managed or apply.updated(None, object, call.manager, "", timestamp())
         if call.dry:
             if self.store.find(kind, call.namespace, metadata["name"]) is not None:
                 self.store.create(kind, copy.deepcopy(object))  # raises AlreadyExists
@@ -446,7 +446,7 @@ class Api:
         wanted = check_types(body if verb == "update" else _patched(current, media, body, call.kind))
         return JSONResponse(self._replace(call, current, wanted))
 
-    def _replace(self, call: Call, current: Object, wanted: Object) -> Object:
+    def _replace(self, call: Call, current: Object, wanted: Object, managed: list[Object] | None = None) -> Object:
         kind = call.kind
         metadata = wanted["metadata"]
         if metadata.get("name") not in (None, "", call.name):
@@ -475,7 +475,9 @@ class Api:
                 metadata[field] = current["metadata"][field]
         defaults.fill(kind.kind, wanted)
         check(kind, wanted, current)
-        metadata["managedFields"] = apply.updated(current, wanted, call.manager, call.subresource, timestamp())
+        metadata["managedFields"] = managed or apply.updated(
+            current, wanted, call.manager, call.subresource, timestamp()
+        )
         if call.dry:
             version = metadata.get("resourceVersion")
             if version and version != current["metadata"]["resourceVersion"]:
@@ -497,24 +499,11 @@ class Api:
         wanted["metadata"].setdefault("name", call.name)
         if call.kind.namespaced:
             wanted["metadata"]["namespace"] = call.namespace
-        if call.kind.kind == "Secret":
-            wanted = copy.deepcopy(wanted)
         force = call.query.get("force") == "true"
         merged, managed = apply.apply(current, wanted, call.manager, force, timestamp())
         if current is None:
-            created = self._make(call, merged)
-            created = copy.deepcopy(created)
-            created["metadata"]["managedFields"] = managed
-            if not call.dry:
-                created = self.store.replace(call.kind, created)
-            return JSONResponse(created, 201)
-        written = self._replace(call, current, merged)
-        if written is not current:
-            written = copy.deepcopy(written)
-            written["metadata"]["managedFields"] = managed
-            if not call.dry:
-                written = self.store.replace(call.kind, written)
-        return JSONResponse(written)
+            return JSONResponse(self._make(call, merged, managed), 201)
+        return JSONResponse(self._replace(call, current, merged, managed))
 
     def _rescale(self, call: Call, current: Object, verb: str, media: str, body: Any) -> Response:
         scale = _scale_of(current)

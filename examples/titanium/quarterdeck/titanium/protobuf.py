@@ -1,16 +1,33 @@
-"""The few request bodies that kubectl sends as protobuf whatever the server says: access reviews, options, evictions."""
+"""The request bodies that kubectl sends as protobuf: reviews, options, and what `kubectl create` makes."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
 from quarterdeck.titanium.status import ApiError, bad_request
 
 MAGIC = b"k8s\x00"
-Fields = dict[int, tuple[str, Any]]
-"""Field number → (name, nested fields or None for text)."""
+Shape = Any
+"""How a field is read: None is text, int a number, "map" and "bytes map" entries, a dict a message, [shape] repeated."""
+Fields = dict[int, tuple[str, Shape]]
 
+_META: Fields = {
+    1: ("name", None),
+    2: ("generateName", None),
+    3: ("namespace", None),
+    11: ("labels", "map"),
+    12: ("annotations", "map"),
+}
+_CONTAINER: Fields = {
+    1: ("name", None),
+    2: ("image", None),
+    3: ("command", [None]),
+    4: ("args", [None]),
+    6: ("ports", [{3: ("containerPort", int)}]),
+}
+_TEMPLATE: Fields = {1: ("metadata", _META), 2: ("spec", {2: ("containers", [_CONTAINER]), 3: ("restartPolicy", None)})}
 _ATTRIBUTES: Fields = {
     1: ("namespace", None),
     2: ("verb", None),
@@ -31,7 +48,15 @@ _SHAPES: dict[str, Fields] = {
     "SelfSubjectRulesReview": {2: ("spec", {1: ("namespace", None)})},
     "SelfSubjectReview": {},
     "DeleteOptions": {1: ("gracePeriodSeconds", int), 4: ("propagationPolicy", None)},
-    "Eviction": {1: ("metadata", {1: ("name", None), 3: ("namespace", None)})},
+    "Eviction": {1: ("metadata", _META)},
+    "Namespace": {1: ("metadata", _META)},
+    "ServiceAccount": {1: ("metadata", _META)},
+    "ConfigMap": {1: ("metadata", _META), 2: ("data", "map"), 3: ("binaryData", "bytes map")},
+    "Secret": {1: ("metadata", _META), 2: ("data", "bytes map"), 3: ("type", None), 4: ("stringData", "map")},
+    "Deployment": {
+        1: ("metadata", _META),
+        2: ("spec", {1: ("replicas", int), 2: ("selector", {1: ("matchLabels", "map")}), 3: ("template", _TEMPLATE)}),
+    },
 }
 
 
@@ -44,26 +69,36 @@ def decode(body: bytes) -> dict[str, Any]:
         kind = bytes(names[2]).decode()
         shape = _SHAPES.get(kind)
         if shape is None:
-            message = "the body of the request was in an unknown format: application/vnd.kubernetes.protobuf"
+            message = f"the practice world reads no protobuf for {kind}: use kubectl apply, which sends JSON"
             raise ApiError(415, "UnsupportedMediaType", message)
         return {"apiVersion": bytes(names[1]).decode(), "kind": kind, **_read(bytes(envelope.get(2, b"")), shape)}
     except (KeyError, IndexError, UnicodeDecodeError, TypeError) as error:
         raise bad_request(f"protobuf: {error}") from None
 
 
-def _read(data: bytes, shape: Fields) -> dict[str, Any]:
+def _read(data: bytes, fields: Fields) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for number, value in _fields(data):
-        if number not in shape:
+        if number not in fields:
             continue
-        name, inner = shape[number]
-        if inner is int:
-            found[name] = value
-        elif isinstance(inner, dict):
-            found[name] = _read(bytes(value), inner)
+        name, shape = fields[number]
+        if isinstance(shape, list):
+            found.setdefault(name, []).append(_value(value, shape[0]))
+        elif shape in ("map", "bytes map"):
+            entry = dict(_fields(bytes(value)))
+            key, raw = bytes(entry[1]).decode(), bytes(entry.get(2, b""))
+            found.setdefault(name, {})[key] = raw.decode() if shape == "map" else base64.b64encode(raw).decode()
         else:
-            found[name] = bytes(value).decode()
+            found[name] = _value(value, shape)
     return found
+
+
+def _value(value: Any, shape: Shape) -> Any:
+    if shape is int:
+        return value
+    if isinstance(shape, dict):
+        return _read(bytes(value), shape)
+    return bytes(value).decode()
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:

@@ -195,7 +195,8 @@ class Store:
 def _same(old: Object, new: Object) -> bool:
     def bare(object: Object) -> Object:
         metadata = {k: v for k, v in object["metadata"].items() if k not in ("managedFields", "resourceVersion")}
-        return {**object, "metadata": metadata}
+        owners = [{k: v for k, v in e.items() if k != "time"} for e in object["metadata"].get("managedFields") or []]
+        return {**object, "metadata": {**metadata, "managedFields": owners}}
 
     return bare(old) == bare(new)
 
