@@ -92,8 +92,8 @@ async def _read(http: httpx.AsyncClient, url: str, params: Any, largest: int) ->
         if unpack is not None and not unpack.eof and body:
             raise httpx.DecodingError("the packed answer ends early")
         # The body is decoded by now, so these would be untrue.
-        spent = ("content-encoding", "content-length", "transfer-encoding")
-        headers = {name: value for name, value in response.headers.items() if name.lower() not in spent}
+        spent = (b"content-encoding", b"content-length", b"transfer-encoding")
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in spent]
         return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=response.request)
 
 
