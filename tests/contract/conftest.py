@@ -149,3 +149,34 @@ def cluster(whole_cluster: Subject) -> Iterator[Subject]:
     whole_cluster.kubectl("create", "namespace", name)
     yield Subject(whole_cluster.name, whole_cluster.kubeconfig, name)
     whole_cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: REPLICAS
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: web
+        image: IMAGE
+        ports: [{containerPort: 80}]
+        readinessProbe: {httpGet: {path: /, port: 80}, periodSeconds: 1}
+        env: [{name: COLOUR, value: blue}]
+        resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
+"""
+
+
+def manifest(image: str = "qd/web:1", replicas: int = 2) -> str:
+    return DEPLOYMENT.replace("IMAGE", image).replace("REPLICAS", str(replicas))
+
+
+@pytest.fixture(name="web")
+def _web() -> Callable[..., str]:
+    """A deployment's manifest, by image and replicas."""
+    return manifest

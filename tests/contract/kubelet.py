@@ -119,9 +119,12 @@ class Kubelet:
                 beat = time.monotonic()
                 for name in NODES:
                     self._heartbeat(name)
-            for pod in self._http.get("/api/v1/pods").json().get("items") or []:
-                if pod["spec"].get("nodeName") in NODES:
-                    self._tend(pod)
+            try:
+                for pod in self._http.get("/api/v1/pods").json().get("items") or []:
+                    if pod["spec"].get("nodeName") in NODES:
+                        self._tend(pod)
+            except httpx.TransportError:
+                continue  # the server is busy; the next round tries again
 
     def _tend(self, pod: Object) -> None:
         metadata = pod["metadata"]
@@ -243,7 +246,8 @@ class Kubelet:
         certificate, key = certificates.make(Path(self._folder.name))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+        # The handshake belongs to each connection's thread: a silent client must not hold up the others.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         return server
 
     def _reply(self, handler: BaseHTTPRequestHandler) -> None:

@@ -7,35 +7,12 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import urllib3
 from kubernetes import client, config, watch
-
-DEPLOYMENT = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web, labels: {app: web}}
-spec:
-  replicas: REPLICAS
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: web
-        image: IMAGE
-        ports: [{containerPort: 80}]
-        readinessProbe: {httpGet: {path: /, port: 80}, periodSeconds: 1}
-        env: [{name: COLOUR, value: blue}]
-        resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
-"""
-
-
-def web(image: str = "qd/web:1", replicas: int = 2) -> str:
-    return DEPLOYMENT.replace("IMAGE", image).replace("REPLICAS", str(replicas))
 
 
 def rolled_out(cluster: Any) -> None:
@@ -66,13 +43,13 @@ def test_discovery_lists_the_kinds_and_short_names_people_use(cluster: Any) -> N
         assert any(line.split()[1] == short and line.split()[-1] == kind for line in listed.splitlines()), kind
 
 
-def test_apply_creates_then_says_unchanged_then_configured(cluster: Any) -> None:
+def test_apply_creates_then_says_unchanged_then_configured(cluster: Any, web: Callable[..., str]) -> None:
     assert "created" in cluster.apply(web())
     assert "unchanged" in cluster.apply(web())
     assert "configured" in cluster.apply(web(replicas=3))
 
 
-def test_tables_have_the_columns_of_kubectl(cluster: Any) -> None:
+def test_tables_have_the_columns_of_kubectl(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web())
     rolled_out(cluster)
     head, *rows = cluster.kubectl("get", "pods", "-o", "wide").splitlines()
@@ -82,12 +59,12 @@ def test_tables_have_the_columns_of_kubectl(cluster: Any) -> None:
     assert head.split() == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"]
 
 
-def test_a_server_side_dry_run_changes_nothing(cluster: Any) -> None:
+def test_a_server_side_dry_run_changes_nothing(cluster: Any, web: Callable[..., str]) -> None:
     assert "dry run" in cluster.kubectl("apply", "--dry-run=server", "-f", "-", stdin=web())
     assert "NotFound" in cluster.kubectl("get", "deployment", "web", ok=False)
 
 
-def test_a_rollout_restart_really_replaces_the_pods(cluster: Any) -> None:
+def test_a_rollout_restart_really_replaces_the_pods(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web())
     rolled_out(cluster)
     before = {pod["metadata"]["uid"] for pod in pods(cluster)}
@@ -97,7 +74,7 @@ def test_a_rollout_restart_really_replaces_the_pods(cluster: Any) -> None:
     assert len(pods(cluster)) == 2
 
 
-def test_history_and_undo_go_back_to_the_template_before(cluster: Any) -> None:
+def test_history_and_undo_go_back_to_the_template_before(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web("qd/web:1"))
     rolled_out(cluster)
     cluster.kubectl("set", "image", "deployment/web", "web=qd/web:2")
@@ -112,7 +89,7 @@ def test_history_and_undo_go_back_to_the_template_before(cluster: Any) -> None:
     assert deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
 
 
-def test_a_failing_new_revision_leaves_the_old_one_serving(cluster: Any) -> None:
+def test_a_failing_new_revision_leaves_the_old_one_serving(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web())
     rolled_out(cluster)
     cluster.kubectl("set", "image", "deployment/web", "web=qd/missing:1")
@@ -125,7 +102,7 @@ def test_a_failing_new_revision_leaves_the_old_one_serving(cluster: Any) -> None
     assert status["updatedReplicas"] >= 1
 
 
-def test_scaling_makes_and_removes_pods(cluster: Any) -> None:
+def test_scaling_makes_and_removes_pods(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web())
     rolled_out(cluster)
     cluster.kubectl("scale", "deployment/web", "--replicas=4")
@@ -134,7 +111,7 @@ def test_scaling_makes_and_removes_pods(cluster: Any) -> None:
     cluster.wait("one pod", lambda: len(pods(cluster)) == 1)
 
 
-def test_a_deleted_pod_is_replaced(cluster: Any) -> None:
+def test_a_deleted_pod_is_replaced(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web(replicas=1))
     rolled_out(cluster)
     old = pods(cluster)[0]["metadata"]["name"]
@@ -159,7 +136,7 @@ def waiting(pod: dict[str, Any]) -> str:
     ],
 )
 def test_failing_images_show_the_states_people_know(
-    cluster: Any, image: str, reasons: set[str], ended: tuple[str, int] | None
+    cluster: Any, web: Callable[..., str], image: str, reasons: set[str], ended: tuple[str, int] | None
 ) -> None:
     cluster.apply(web(image, 1))
     pod = cluster.wait("it fails", lambda: next((p for p in pods(cluster) if waiting(p) in reasons), None), 45)
@@ -169,14 +146,14 @@ def test_failing_images_show_the_states_people_know(
         assert pod["status"]["containerStatuses"][0]["restartCount"] >= 1
 
 
-def test_a_pod_that_is_not_ready_runs_but_does_not_count_as_available(cluster: Any) -> None:
+def test_a_pod_that_is_not_ready_runs_but_does_not_count_as_available(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web("qd/notready:1", 1))
     cluster.wait("it runs", lambda: any(p["status"]["phase"] == "Running" for p in pods(cluster)))
     cluster.wait("an event says why", lambda: "Unhealthy" in cluster.kubectl("get", "events"))
     assert not cluster.json("get", "deployment", "web")["status"].get("availableReplicas")
 
 
-def test_logs_by_tail_timestamps_and_container(cluster: Any) -> None:
+def test_logs_by_tail_timestamps_and_container(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web(replicas=1))
     rolled_out(cluster)
     name = pods(cluster)[0]["metadata"]["name"]
@@ -187,7 +164,9 @@ def test_logs_by_tail_timestamps_and_container(cluster: Any) -> None:
     assert "container nope is not valid" in cluster.kubectl("logs", name, "-c", "nope", ok=False)
 
 
-def test_the_log_of_a_container_that_never_started_is_refused_with_the_reason(cluster: Any) -> None:
+def test_the_log_of_a_container_that_never_started_is_refused_with_the_reason(
+    cluster: Any, web: Callable[..., str]
+) -> None:
     cluster.apply(web("qd/missing:1", 1))
     cluster.wait("it fails", lambda: any(waiting(p) in ("ErrImagePull", "ImagePullBackOff") for p in pods(cluster)))
     # Without a real kubelet behind it an API server cannot know; the wording is the kubelet's.
@@ -211,7 +190,7 @@ def test_two_writers_of_one_version_conflict(cluster: Any) -> None:
     assert "the object has been modified" in json.loads(caught.value.body)["message"]
 
 
-def test_generation_counts_changes_of_the_spec_only(cluster: Any) -> None:
+def test_generation_counts_changes_of_the_spec_only(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web())
     rolled_out(cluster)
     before = cluster.json("get", "deployment", "web")["metadata"]["generation"]
@@ -240,7 +219,7 @@ def test_errors_are_statuses_with_reason_and_code(cluster: Any) -> None:
     assert json.loads(twice.value.body)["reason"] == "AlreadyExists"
 
 
-def test_a_selector_that_does_not_match_its_template_is_refused(cluster: Any) -> None:
+def test_a_selector_that_does_not_match_its_template_is_refused(cluster: Any, web: Callable[..., str]) -> None:
     said = cluster.kubectl(
         "apply", "-f", "-", stdin=web().replace("matchLabels: {app: web}", "matchLabels: {app: x}"), ok=False
     )
@@ -248,7 +227,7 @@ def test_a_selector_that_does_not_match_its_template_is_refused(cluster: Any) ->
     assert "does not match template" in said
 
 
-def test_negative_replicas_are_refused(cluster: Any) -> None:
+def test_negative_replicas_are_refused(cluster: Any, web: Callable[..., str]) -> None:
     said = cluster.kubectl("apply", "-f", "-", stdin=web(replicas=-1), ok=False)
     assert "must be greater than or equal to 0" in said
 
@@ -297,7 +276,7 @@ def test_a_watch_tells_of_what_happens_in_order(cluster: Any) -> None:
     assert [int(v) for _, v in seen] == sorted(int(v) for _, v in seen)
 
 
-def test_patches_of_all_kinds(cluster: Any) -> None:
+def test_patches_of_all_kinds(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web())
     cluster.kubectl("patch", "deployment", "web", "--type=merge", "-p", '{"metadata":{"labels":{"by":"merge"}}}')
     cluster.kubectl(
@@ -331,14 +310,14 @@ def test_server_side_apply_knows_who_manages_what(cluster: Any) -> None:
     assert cluster.json("get", "configmap", "owned")["data"] == {"a": "second", "b": "x"}
 
 
-def test_kubectl_diff_shows_what_apply_would_change(cluster: Any) -> None:
+def test_kubectl_diff_shows_what_apply_would_change(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web())
     said = cluster.kubectl("diff", "-f", "-", stdin=web("qd/web:9"), ok=False)
     assert "-        image: qd/web:1" in said
     assert "+        image: qd/web:9" in said
 
 
-def test_a_cordoned_cluster_leaves_pods_pending_and_says_why(cluster: Any) -> None:
+def test_a_cordoned_cluster_leaves_pods_pending_and_says_why(cluster: Any, web: Callable[..., str]) -> None:
     names = [node["metadata"]["name"] for node in cluster.json("get", "nodes")["items"]]
     try:
         for name in names:
@@ -354,7 +333,7 @@ def test_a_cordoned_cluster_leaves_pods_pending_and_says_why(cluster: Any) -> No
     rolled_out(cluster)
 
 
-def test_a_pod_quota_is_enforced_and_noted(cluster: Any) -> None:
+def test_a_pod_quota_is_enforced_and_noted(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply("apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: few}\nspec: {hard: {pods: '1'}}\n")
     cluster.wait(
         "the quota is known", lambda: cluster.json("get", "quota", "few").get("status") or cluster.name == "practice"
@@ -365,6 +344,9 @@ def test_a_pod_quota_is_enforced_and_noted(cluster: Any) -> None:
 
 
 def test_custom_resources_are_served_once_defined(cluster: Any) -> None:
+    minor = int("".join(filter(str.isdigit, json.loads(cluster.kubectl("get", "--raw", "/version"))["minor"])))
+    if minor < 22:
+        pytest.skip(f"API server 1.{minor}: old releases built with a newer Go crash when a custom resource is deleted")
     definition = """
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -417,7 +399,7 @@ def test_secrets_keep_what_was_put_in(cluster: Any) -> None:
     assert found["type"] == "Opaque"
 
 
-def test_top_shows_the_use_of_pods(cluster: Any) -> None:
+def test_top_shows_the_use_of_pods(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web(replicas=1))
     rolled_out(cluster)
     cluster.wait("metrics are served", lambda: _top(cluster))
