@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -74,10 +75,19 @@ def _register(server: FastMCP[Any], notes: ToolAnnotations, timeout: float, body
 
     @functools.wraps(body)
     async def run(*args: Any, **kwargs: Any) -> Any:
+        # Timed here: fastmcp's own time-out logs a traceback, and looks like a crash from outside.
+        limit = asyncio.timeout(timeout)
         try:
-            result = await body(*args, **kwargs)
+            async with limit:
+                result = await body(*args, **kwargs)
         except Refusal as error:
             raise ToolError(redact(str(error)), log_level=logging.DEBUG) from None
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ToolError(
+                f"{body.__name__} took too long and was stopped. Ask for less, or try again.", log_level=logging.WARNING
+            ) from None
         return result if isinstance(result, InputRequiredResult) else as_result(result)
 
     # fastmcp reads the signature to make the schema: show it the body's, with our return type.
@@ -88,7 +98,6 @@ def _register(server: FastMCP[Any], notes: ToolAnnotations, timeout: float, body
         run,
         description=inspect.getdoc(body),
         annotations=notes,
-        timeout=timeout,
         output_schema=lean_schema(answer),
     )
     tool.parameters = flat(tool.parameters)
@@ -145,8 +154,6 @@ class Manners(Middleware):
             raise ToolError(_say(error, name, tool.parameters), log_level=logging.DEBUG) from None
         except ToolError as error:
             # fastmcp has logged the cause and hidden it: say something a caller can act on instead.
-            if isinstance(error.__cause__, TimeoutError):
-                raise ToolError(f"{name} took too long and was stopped. Ask for less, or try again.") from None
             if error.__cause__ is not None:
                 raise ToolError(f"{name} failed inside the server; its log on stderr says why.") from None
             raise
