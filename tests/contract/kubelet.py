@@ -1,9 +1,9 @@
-"""A small kubelet for real API servers that have none: two nodes, pods that run or fail as their image says, logs, metrics.
+"""A small kubelet for real API servers that have none: two nodes, pods, logs, metrics.
 
     python tests/contract/kubelet.py KUBECONFIG        # runs until it is stopped
 
-Images decide what happens, as in the practice world's contract runtime: `qd/crash`, `qd/oom`, `qd/missing`, `qd/notready`;
-all others run and are ready.
+Images decide what happens, as in the practice world's contract runtime: `qd/crash`, `qd/oom`, `qd/missing` and
+`qd/notready` fail in their way; all others run and are ready.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ class Kubelet:
             "allocatable": capacity,
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self._server.server_port}},
-            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ready", **condition}],
+            "conditions": [
+                {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ready", **condition}
+            ],
             "nodeInfo": dict.fromkeys(
                 ("architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion", "machineID",
                  "operatingSystem", "osImage", "systemUUID"), "contract") | {"kubeletVersion": "v1.20.0"},

@@ -32,7 +32,8 @@ def core(cluster: Any) -> client.CoreV1Api:
 
 
 def test_discovery_lists_the_kinds_and_short_names_people_use(cluster: Any) -> None:
-    listed = cluster.kubectl("api-resources", "--no-headers")
+    # Right after a start an aggregated API may not answer yet, and then kubectl lists nothing at all.
+    listed = cluster.wait("discovery is whole", lambda: _quietly(cluster, "api-resources", "--no-headers"))
     for short, kind in (
         ("po", "Pod"),
         ("deploy", "Deployment"),
@@ -402,15 +403,16 @@ def test_secrets_keep_what_was_put_in(cluster: Any) -> None:
 def test_top_shows_the_use_of_pods(cluster: Any, web: Callable[..., str]) -> None:
     cluster.apply(web(replicas=1))
     rolled_out(cluster)
-    cluster.wait("metrics are served", lambda: _top(cluster))
+    cluster.wait("metrics are served", lambda: _quietly(cluster, "top", "pods", "--no-headers"))
     row = cluster.kubectl("top", "pods", "--no-headers").split()
     assert row[0].startswith("web-")
     assert row[1].endswith("m")
     assert row[2].endswith("Mi")
 
 
-def _top(cluster: Any) -> bool:
+def _quietly(cluster: Any, *arguments: str) -> str:
     try:
-        return bool(cluster.kubectl("top", "pods", "--no-headers"))
+        said: str = cluster.kubectl(*arguments)
     except AssertionError:
-        return False
+        return ""
+    return said

@@ -1,4 +1,4 @@
-"""The kubectl and logs servers tell the same facts of the practice world and of a real cluster, and change them alike."""
+"""The kubectl and logs servers tell the same facts of both clusters, and change them alike."""
 
 from __future__ import annotations
 

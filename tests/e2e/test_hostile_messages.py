@@ -25,7 +25,8 @@ INITIALIZE = {
 }
 METHODS = [
     "tools/call", "tools/list", "resources/read", "prompts/get", "initialize", "ping", "server/discover", "", "../x",
-    "logging/setLevel", "completion/complete", "notifications/cancelled", "notifications/initialized", "tasks/get", "\x00",
+    "logging/setLevel", "completion/complete", "notifications/cancelled", "notifications/initialized", "tasks/get",
+    "\x00",
 ]  # fmt: skip
 TOOLS = ["search_logs", "get_service_logs", "restart_deployment", "__class__", "tools/list", "", "a" * 5000, "🙂"]
 

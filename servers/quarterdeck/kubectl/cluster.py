@@ -45,6 +45,10 @@ class Cluster:
     def __init__(self, name: str, namespace: str, api: Any, settings: KubectlSettings) -> None:
         self.name, self.namespace, self._api, self._settings = name, namespace, api, settings
         self.host = str(api.configuration.host)
+        if not api.configuration.verify_ssl:
+            import urllib3  # its owner chose so in the kubeconfig: one line a request on stderr helps nobody
+
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self.discovered: Any = None
         """What resources.py found out about this cluster."""
 

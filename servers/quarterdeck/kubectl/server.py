@@ -104,7 +104,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         kind: Annotated[str, Field(description="e.g. deployments, svc, pvc, or a custom kind", max_length=200)],
         namespace: Namespace = None,
         label_selector: Selector = None,
-        page: Annotated[str | None, Field(description="next_page of the answer before (at most 2000 characters)", max_length=2000)] = None,
+        page: Annotated[str | None, Field(description="next_page of the answer before")] = None,
         context: ContextName = None,
     ) -> Listing:
         """All objects of any kind, custom ones too, as kubectl get shows them."""

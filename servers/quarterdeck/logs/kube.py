@@ -41,6 +41,10 @@ class Kube:
                 " or KUBECONFIG to one that works with kubectl."
             ) from None
         configuration.retries = False
+        if not configuration.verify_ssl:
+            import urllib3  # its owner chose so in the kubeconfig: one line a request on stderr helps nobody
+
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self.api = client.ApiClient(configuration)
         self.host = str(configuration.host)
         self.namespace = settings.namespace or own or "default"

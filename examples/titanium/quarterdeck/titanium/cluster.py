@@ -37,7 +37,8 @@ VIEW_RULES = [
         "resources": [
             "pods", "pods/log", "pods/status", "services", "endpoints", "configmaps", "events",
             "persistentvolumeclaims", "serviceaccounts", "resourcequotas", "limitranges", "replicasets", "deployments",
-            "statefulsets", "daemonsets", "deployments/scale", "replicasets/scale", "jobs", "cronjobs", "horizontalpodautoscalers", "ingresses",
+            "statefulsets", "daemonsets", "deployments/scale", "replicasets/scale", "jobs", "cronjobs",
+            "horizontalpodautoscalers", "ingresses",
             "networkpolicies", "poddisruptionbudgets", "controllerrevisions",
         ],
         "verbs": READ,

@@ -457,7 +457,8 @@ class Api:
         if kind.namespaced:
             metadata["namespace"] = call.namespace
         if metadata.get("uid") not in (None, "", current["metadata"]["uid"]):
-            message = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {current['metadata']['uid']}"
+            uid = current["metadata"]["uid"]
+            message = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {uid}"
             raise ApiError(409, "Conflict", message)
         wanted.update(apiVersion=kind.api_version, kind=kind.kind)
         if call.subresource == "status":
@@ -522,7 +523,8 @@ class Api:
         conditions = options.get("preconditions") or {}
         for field, key in (("uid", "uid"), ("resourceVersion", "resourceVersion")):
             if conditions.get(field) and conditions[field] != object["metadata"][key]:
-                message = f"Precondition failed: {field} in precondition: {conditions[field]}, in object meta: {object['metadata'][key]}"
+                have = object["metadata"][key]
+                message = f"Precondition failed: {field} in precondition: {conditions[field]}, in object meta: {have}"
                 raise ApiError(409, "Conflict", message, {"name": call.name, "kind": call.kind.plural})
         dry = call.dry or "All" in (options.get("dryRun") or [])
         gone_now = object if dry else self._end(call.kind, object, _grace(call, options, object), options, call)

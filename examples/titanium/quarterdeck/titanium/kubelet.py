@@ -413,7 +413,8 @@ class Kubelet:
             for field_name, kind, key in (("secret", self._secret, "secretName"), ("configMap", self._config, "name")):
                 source = volume.get(field_name)
                 if source and not source.get("optional") and self._store.find(kind, namespace, source[key]) is None:
-                    return f'MountVolume.SetUp failed for volume "{volume["name"]}" : {kind.kind.lower()} "{source[key]}" not found'
+                    lacks = f'{kind.kind.lower()} "{source[key]}" not found'
+                    return f'MountVolume.SetUp failed for volume "{volume["name"]}" : {lacks}'
         return None
 
     # Status

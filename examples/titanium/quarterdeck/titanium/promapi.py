@@ -240,7 +240,7 @@ class Query:
         kind, text = self._take()
         if kind != "range":
             raise BadQuery(
-                'invalid parameter "query": parse error: expected type range vector in call to function "rate", got instant vector'
+                'invalid parameter "query": parse error: expected type range vector in call to function "rate"'
             )
         number, unit = re.fullmatch(r"\[(\d+)(\w+)\]", text).groups()  # type: ignore[union-attr]
         seconds = int(number) * _UNITS[unit]

@@ -10,7 +10,7 @@ from quarterdeck.titanium.status import ApiError, bad_request
 
 MAGIC = b"k8s\x00"
 Shape = Any
-"""How a field is read: None is text, int a number, "map" and "bytes map" entries, a dict a message, [shape] repeated."""
+"""How a field is read: None is text, int a number, "map" and "bytes map" entries, a dict a message, [] repeated."""
 Fields = dict[int, tuple[str, Shape]]
 
 _META: Fields = {
