@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -35,13 +36,13 @@ def run(module: str) -> int:
             "`quarterdeck install` connects one. Ctrl-C stops.\n"
         )
     code = 0
+    # Ctrl-C would cancel the server, which would then wait for the thread that reads stdin: for one more line.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     try:
         asyncio.run(server.run_stdio_async(show_banner=False))
-    except KeyboardInterrupt:
-        pass
     except Exception:
         logging.getLogger("quarterdeck").exception("%s stopped", module)
         code = 1
-    # The thread that reads stdin cannot be woken: an ordinary exit would wait for one more line.
+    # An ordinary exit would wait for that thread as well.
     sys.stderr.flush()
     os._exit(code)
