@@ -142,7 +142,7 @@ class Everything(Answer):
     inners: list[Inner]
     holes: list[int | None]
     table: dict[str, Inner]
-    pairs: dict[str, float | None] = {}
+    pairs: dict[str, float | None]
     flags: list[Literal["x", "y"]] | None = None
     when: datetime | None = None
 

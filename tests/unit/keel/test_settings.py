@@ -103,7 +103,7 @@ def test_a_value_where_a_section_belongs_is_a_refusal(tmp_path: Path) -> None:
 def test_a_file_of_garbage_is_a_refusal(tmp_path: Path, raw: bytes) -> None:
     file = tmp_path / "quarterdeck.toml"
     file.write_bytes(raw)
-    with pytest.raises(Refusal, match="quarterdeck.toml"):
+    with pytest.raises(Refusal, match=r"quarterdeck\.toml"):
         load({"QUARTERDECK_CONFIG": str(file)})
 
 

@@ -154,7 +154,7 @@ async def test_a_wrong_argument_is_named_in_one_short_sentence(
 
 async def test_a_refusal_is_told_as_it_is_without_secrets(settings: Settings) -> None:
     assert await call(settings, "refuse_kindly") == (True, "Not with token=[redacted] Try say_hello.")
-    wrong, said = await call(settings, "refuse_kindly", {"secret": "planted4711"})
+    _, said = await call(settings, "refuse_kindly", {"secret": "planted4711"})
     assert "planted4711" not in said
     assert await call(settings, "check_value", {"value": "v"}) == (True, "That value is none. Write one like 10m.")
 
