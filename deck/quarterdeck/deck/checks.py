@@ -1,0 +1,306 @@
+"""What `quarterdeck doctor` looks at. Each check answers with findings, bounds its own waits, and prints no secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from quarterdeck.deck.clients import CLIENTS
+from quarterdeck.deck.install import PREFIX, SERVERS
+from quarterdeck.keel.answers import clip, plain
+from quarterdeck.keel.changes import Changes
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.redact import redact
+from quarterdeck.keel.settings import Settings, config_path, load, unknown_variables
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+WANTED = {"fastmcp": ("4.1.2", "4.2"), "mcp": ("2.3", "3"), "kubernetes": ("37", "38"), "httpx": ("0.28", "1")}
+START_S = 30.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    status: str
+    what: str
+    detail: str
+    mend: str = ""
+
+
+def settings() -> Settings:
+    return load()
+
+
+def python(_: Settings | None) -> list[Finding]:
+    running = ".".join(str(part) for part in sys.version_info[:3])
+    return [Finding(OK, "python", f"{running} at {sys.executable}")]
+
+
+def packages(_: Settings) -> list[Finding]:
+    found = []
+    for name, (least, below) in WANTED.items():
+        try:
+            have = version(name)
+        except PackageNotFoundError:
+            found.append(
+                Finding(FAIL, f"package {name}", "not installed", "install Quarterdeck again: pip install -e .")
+            )
+            continue
+        if not _numbers(least) <= _numbers(have) < _numbers(below):
+            mend = f"pip install '{name}>={least},<{below}'"
+            found.append(Finding(WARN, f"package {name}", f"{have}; tried with {least} up to {below}", mend))
+    return found or [Finding(OK, "packages", ", ".join(f"{name} {version(name)}" for name in WANTED))]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) if part.isdigit() else 0 for part in text.split(".")[:3]]
+
+
+def configuration(settings: Settings) -> list[Finding]:
+    path = config_path()
+    there = "is read" if path.is_file() else "is not there, so defaults hold"
+    found = [Finding(OK, "settings", f"{path} {there}")]
+    found += [
+        Finding(WARN, "settings", f"{name} is set, but nothing reads it", "look for a slip of the pen")
+        for name in unknown_variables(os.environ)
+    ]
+    if (Path.cwd() / "quarterdeck.toml").is_file() and path.resolve() != (Path.cwd() / "quarterdeck.toml").resolve():
+        detail = (
+            "the quarterdeck.toml in this folder is not read: a stranger's repository must not bring its own policy"
+        )
+        found.append(Finding(WARN, "settings", detail, f"move it to {path}, or set QUARTERDECK_CONFIG"))
+    for number, rule in enumerate(settings.changes.rules, 1):
+        if rule.decision == "allow" and rule.namespace == rule.context == rule.name == "*":
+            detail = f"policy rule {number} allows {rule.tool} everywhere without asking"
+            found.append(Finding(WARN, "policy", detail, "narrow it by context, namespace or name"))
+    if settings.read_only:
+        found.append(Finding(OK, "policy", "read-only: change tools are left out of the list"))
+    return found
+
+
+def state(settings: Settings) -> list[Finding]:
+    home = settings.home
+    changes = Changes.of(settings)
+    verdict = changes.verify_trail()
+    found = []
+    if verdict.problem:
+        mend = "find out who did it; the lines before are as they were written"
+        found.append(Finding(FAIL, "audit trail", verdict.problem, mend))
+    else:
+        found.append(Finding(OK, "audit trail", f"whole, {verdict.lines} lines in {changes.trail}"))
+    mode = stat.S_IMODE(home.stat().st_mode)
+    if os.name == "posix" and mode & 0o077:
+        found.append(Finding(WARN, "state", f"others may look into {home} (mode {mode:o})", f"chmod 700 {home}"))
+    waiting = len(changes.waiting())
+    if waiting:
+        found.append(Finding(OK, "changes", f"{waiting} wait for you: quarterdeck approve"))
+    return found
+
+
+def cluster(settings: Settings) -> list[Finding]:
+    from quarterdeck.kubectl.cluster import ApiRefusal, Clusters
+
+    clusters = Clusters(settings.kubectl)
+    try:
+        opened = clusters.use(None)
+        told = opened.get("/version")
+    except Refusal as error:
+        mend = "no cluster at hand? `quarterdeck world` brings one to practise on"
+        return [Finding(FAIL, "cluster", str(error), mend)]
+    server = clip(plain(str(told.get("gitVersion", "?"))), 40)
+    found = [Finding(OK, "cluster", f"context {opened.name}, {server}, namespace {opened.namespace}")]
+    for what, path, mend in (
+        ("pods", f"/api/v1/namespaces/{opened.namespace}/pods?limit=1", "give the user the `view` role there"),
+        (
+            "metrics",
+            "/apis/metrics.k8s.io/v1beta1",
+            "top_pods and top_nodes need metrics-server; the rest works without",
+        ),
+    ):
+        try:
+            opened.get(path)
+        except ApiRefusal as error:
+            missing = what == "metrics"
+            found.append(Finding(WARN if missing else FAIL, f"cluster {what}", clip(str(error), 200), mend))
+    found += _rights(opened)
+    return found
+
+
+def _rights(opened: Any) -> list[Finding]:
+    wishes = (("restart, scale, roll back", "patch", "apps", "deployments"), ("delete pods", "delete", "", "pods"))
+    lacking = []
+    for words, verb, group, resource in wishes:
+        attributes = {"namespace": opened.namespace, "verb": verb, "group": group, "resource": resource}
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        try:
+            told = opened.send("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
+        except Refusal:
+            return []
+        if not (told.get("status") or {}).get("allowed"):
+            lacking.append(words)
+    if lacking:
+        detail = f"your user may not {' or '.join(lacking)}: those tools will be refused"
+        return [Finding(WARN, "cluster rights", detail, "fine if you only want to look")]
+    return [Finding(OK, "cluster rights", "may restart, scale, roll back and delete pods, each under a grant")]
+
+
+def sources(settings: Settings) -> list[Finding]:
+    """The addresses that stats and logs read."""
+    import httpx
+
+    found = []
+    wanted = []
+    if settings.stats.source == "balancer":
+        wanted.append(("stats balancer", f"{settings.stats.url.rstrip('/')}/stats", "QUARTERDECK_STATS_URL"))
+    if settings.stats.prometheus_url or settings.stats.source == "prometheus":
+        url = f"{settings.stats.prometheus_url.rstrip('/')}/-/healthy"
+        wanted.append(("stats Prometheus", url, "QUARTERDECK_STATS_PROMETHEUS_URL"))
+    if settings.logs.source == "loki":
+        wanted.append(("logs Loki", f"{settings.logs.loki_url.rstrip('/')}/ready", "QUARTERDECK_LOGS_LOKI_URL"))
+    for what, url, variable in wanted:
+        shown = redact(url)
+        try:
+            status = httpx.get(url, timeout=5, follow_redirects=False).status_code
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            mend = f"start it, or set {variable} to its address"
+            found.append(Finding(FAIL, what, f"{shown} does not answer ({type(error).__name__})", mend))
+            continue
+        well = status < 500
+        found.append(
+            Finding(OK if well else WARN, what, f"{shown} answers {status}", "" if well else "look at its log")
+        )
+    if settings.logs.source == "files":
+        found += _files(settings)
+    return found
+
+
+def _files(settings: Settings) -> list[Finding]:
+    if not settings.logs.files:
+        mend = "set QUARTERDECK_LOGS_FILES, e.g. blog=/var/log/blog/*.log"
+        return [Finding(FAIL, "logs files", "no service has files", mend)]
+    from glob import glob
+
+    found = []
+    for service, patterns in settings.logs.files.items():
+        count = sum(len(glob(pattern.strip())) for pattern in str(patterns).split(";"))  # noqa: PTH207 - an absolute glob
+        status, mend = (OK, "") if count else (WARN, "look at the pattern and at who may read the folder")
+        found.append(Finding(status, f"logs of {service}", f"{count} files match", mend))
+    return found
+
+
+def servers(_: Settings) -> list[Finding]:
+    """Each server really starts over stdio and lists its tools."""
+    started = {name: time.monotonic() for name in SERVERS}
+    running = {name: _launch([sys.executable, "-m", f"quarterdeck.{name}"], dict(os.environ)) for name in SERVERS}
+    found = []
+    for name, process in running.items():
+        count, problem = _tools(process)
+        took = time.monotonic() - started[name]
+        if count:
+            found.append(Finding(OK, f"server {name}", f"starts, {count} tools, {took:.1f} s (all at once)"))
+        else:
+            found.append(
+                Finding(FAIL, f"server {name}", problem, f"run `quarterdeck serve {name}` and read what it says")
+            )
+    return found
+
+
+def _launch(command: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ)
+
+
+def _tools(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """How many tools the server lists; 0 and the reason when it does not."""
+    information = {"name": "quarterdeck doctor", "version": "1"}
+    parameters = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": information}
+    messages: list[dict[str, Any]] = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": parameters},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}},
+    ]
+    import threading
+
+    timer = threading.Timer(START_S, process.kill)
+    timer.start()
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
+        process.stdin.flush()
+        for line in process.stdout:
+            answer = json.loads(line)
+            if answer.get("id") == 2:
+                return len(answer["result"]["tools"]), ""
+        assert process.stderr is not None
+        said = process.stderr.read(4000).decode(errors="replace").strip().splitlines()
+        return 0, clip(redact(plain(said[-1])), 200) if said else f"ended without a word, or took over {START_S:.0f} s"
+    except (OSError, ValueError, KeyError) as error:
+        return 0, f"answered with no protocol ({type(error).__name__})"
+    finally:
+        timer.cancel()
+        process.kill()
+        process.communicate()
+
+
+def port(settings: Settings) -> list[Finding]:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(("127.0.0.1", settings.http.port)) == 0:
+            detail = f"port {settings.http.port} is in use; `serve --http` would need another"
+            return [Finding(WARN, "http", detail, "it may be your own server; else use --port")]
+    return [Finding(OK, "http", f"port {settings.http.port} is free for `quarterdeck serve all --http`")]
+
+
+def clients(_: Settings) -> list[Finding]:
+    """Clients on this machine that have our servers: is the command they start still there?"""
+    found = []
+    for client in CLIENTS.values():
+        path = client.file(sys.platform, os.environ, Path.home())
+        if not path.is_file():
+            continue
+        try:
+            entries = _entries(path, client.toml, client.key)
+        except (OSError, ValueError) as error:
+            found.append(Finding(WARN, f"client {client.name}", f"{path} cannot be read ({type(error).__name__})"))
+            continue
+        names = [name for name in entries if name.startswith(PREFIX)]
+        for name in names:
+            command = entries[name].get("command")
+            program = command[0] if isinstance(command, list) and command else command
+            if not isinstance(program, str) or not Path(program).exists():
+                mend = f"quarterdeck install {client.name}"
+                found.append(Finding(FAIL, f"client {client.name}", f"{name} starts {program}, which is gone", mend))
+                break
+        else:
+            if names:
+                found.append(Finding(OK, f"client {client.name}", f"has {', '.join(names)}"))
+    if not any(finding.what.startswith("client") for finding in found):
+        found.append(Finding(WARN, "clients", "no AI client has the servers yet", "quarterdeck install CLIENT"))
+    return found
+
+
+def _entries(path: Path, toml: bool, key: str) -> dict[str, Any]:
+    import tomllib
+
+    text = path.read_text(encoding="utf-8")
+    document = tomllib.loads(text) if toml else json.loads(text or "{}")
+    table = document.get(key) if isinstance(document, dict) else None
+    return {name: entry for name, entry in (table or {}).items() if isinstance(entry, dict)}
+
+
+ALL: tuple[Callable[[Settings], list[Finding]], ...] = (
+    python, packages, configuration, state, cluster, sources, servers, port, clients,
+)  # fmt: skip

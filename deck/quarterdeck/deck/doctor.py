@@ -1,0 +1,84 @@
+"""`quarterdeck doctor`: everything a newcomer gets wrong, checked, with how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from quarterdeck.deck import checks
+from quarterdeck.deck.checks import FAIL, OK, WARN, Finding
+from quarterdeck.keel.errors import Refusal
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+PATIENCE_S = 60.0
+MARKS = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    found = examine(quiet=arguments.json)
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in found], indent=2, ensure_ascii=False))
+    else:
+        for finding in found:
+            print(f"{MARKS[finding.status]}  {finding.what}: {finding.detail}")
+            if finding.mend:
+                print(f"      → {finding.mend}")
+        print(verdict(found))
+    return 1 if any(finding.status == FAIL for finding in found) else 0
+
+
+def examine(*, quiet: bool) -> list[Finding]:
+    """All findings, in the order of the checks. A check that hangs is reported as such and left behind."""
+    try:
+        settings = checks.settings()
+    except Refusal as error:
+        return [*checks.python(None), Finding(FAIL, "settings", str(error), "")]
+    pool = ThreadPoolExecutor(len(checks.ALL))
+    running: list[tuple[str, Future[list[Finding]]]] = [
+        (check.__name__, pool.submit(check, settings)) for check in checks.ALL
+    ]
+    started = time.monotonic()
+    found: list[Finding] = []
+    for name, future in running:
+        _progress(name, started, quiet)
+        try:
+            found += future.result(max(0.1, PATIENCE_S - (time.monotonic() - started)))
+        except TimeoutError:
+            found.append(
+                Finding(FAIL, name, f"no answer within {PATIENCE_S:.0f} s", "try again, or look at what hangs")
+            )
+        except Refusal as error:
+            found.append(Finding(FAIL, name, str(error), ""))
+        except Exception as error:  # one broken check must not hide the others
+            found.append(Finding(FAIL, name, f"the check itself failed ({type(error).__name__}: {error})"[:300], ""))
+    _progress("", started, quiet)
+    pool.shutdown(wait=False, cancel_futures=True)
+    return found
+
+
+def _progress(name: str, started: float, quiet: bool) -> None:
+    if quiet or not sys.stderr.isatty():
+        return
+    said = f"checking {name} … {time.monotonic() - started:.0f} s" if name else ""
+    sys.stderr.write(f"\r\033[K{said}")
+    sys.stderr.flush()
+
+
+def verdict(found: list[Finding]) -> str:
+    failed = sum(1 for finding in found if finding.status == FAIL)
+    if failed:
+        return f"\n{failed} thing{'s' if failed > 1 else ''} to mend. New here? `quarterdeck demo` needs none of this."
+    if not any(f.what.startswith("client") and f.status == OK for f in found):
+        return "\nAll well so far. Next: `quarterdeck install claude-code` (or another client)."
+    return "\nAll well. Ask your client what is wrong in your cluster."

@@ -1,0 +1,198 @@
+"""`quarterdeck install`: write the servers into an AI client's own configuration, and say what was written."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quarterdeck.deck.clients import CLIENTS, AiClient, Entry
+from quarterdeck.keel.errors import Refusal
+
+SERVERS = ("stats", "kubectl", "logs")
+PREFIX = "quarterdeck-"
+"""Before the server's name: `logs` alone might be somebody else's. mcp_quarterdeck-kubectl_TOOL stays under 64."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    common_arguments(parser)
+    parser.add_argument(
+        "servers", nargs="*", metavar="SERVER", help="which servers: stats, kubectl, logs (default: all)"
+    )
+    parser.add_argument(
+        "--print", action="store_true", dest="show", help="print what would be written, and nothing else"
+    )
+
+
+def common_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("client", choices=CLIENTS, metavar="CLIENT", help=", ".join(CLIENTS))
+    parser.add_argument("--dry-run", action="store_true", help="show the change, write nothing")
+    parser.add_argument("--project", action="store_true", help="into the current project's file, not your own")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    client = CLIENTS[arguments.client]
+    unknown = [name for name in arguments.servers if name not in SERVERS]
+    if unknown:
+        raise Refusal(f"There is no server {unknown[0]!r}. There are: {', '.join(SERVERS)}.")
+    names = arguments.servers or list(SERVERS)
+    env, withheld = environment(os.environ)
+    entries = {f"{PREFIX}{name}": client.entry(sys.executable, ["-m", f"quarterdeck.{name}"], env) for name in names}
+    if arguments.show:
+        print(render(client, {client.key: entries}), end="")
+        return 0
+    path = place(client, project=arguments.project)
+    before = read(path)
+    document = parse(client, path, before)
+    table = servers_of(client, path, document)
+    for name, entry in entries.items():
+        table[name] = entry
+    changed = write(client, path, before, document, dry_run=arguments.dry_run)
+    for name in withheld:
+        print(
+            f"Not written: {name} is a secret. Put it into the settings file instead (`quarterdeck doctor` names it)."
+        )
+    if changed and not arguments.dry_run:
+        print(f"\n{client.title} now has {', '.join(entries)}. {client.after}")
+        print('Then ask it: "What is wrong in my cluster right now?"')
+    return 0
+
+
+def environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The settings of this shell that the client must hand on, and the names of those that are secret."""
+    kept, withheld = {}, []
+    for name in sorted(environ):
+        if name != "KUBECONFIG" and not name.startswith("QUARTERDECK_"):
+            continue
+        if "TOKEN" in name or "PASSWORD" in name or "SECRET" in name or "@" in environ[name]:
+            withheld.append(name)
+        elif environ[name]:
+            kept[name] = environ[name]
+    return kept, withheld
+
+
+def place(client: AiClient, *, project: bool) -> Path:
+    if project:
+        if not client.project:
+            raise Refusal(f"{client.title} has no file inside a project. Leave --project out.")
+        return Path.cwd() / client.project
+    path = client.file(sys.platform, os.environ, Path.home())
+    if not path.parent.is_dir() and not client.makes_own_folder:
+        raise Refusal(
+            f"{client.title} does not seem to be installed: there is no folder {path.parent}. Start it once and try "
+            f"again, or see what to write with `quarterdeck install {client.name} --print`."
+        )
+    return path.resolve()  # a linked file stays a link
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(f"{path} cannot be read: {error}. Nothing was changed.") from None
+
+
+def parse(client: AiClient, path: Path, text: str) -> Any:
+    if client.toml:
+        import tomlkit
+        from tomlkit.exceptions import TOMLKitError
+
+        try:
+            return tomlkit.parse(text)
+        except TOMLKitError as error:
+            raise Refusal(f"{path} is not valid TOML: {error}. Mend it first; nothing was changed.") from None
+    if not text.strip():
+        return {}
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        hint = "Mend it first"
+        if "//" in text or "/*" in text or ",\n" in text:
+            hint = (
+                "If it has comments or trailing commas, add the lines of `--print` by hand, so that they are not lost"
+            )
+        raise Refusal(
+            f"{path} is not plain JSON (line {error.lineno}, column {error.colno}: {error.msg}). {hint}; "
+            "nothing was changed."
+        ) from None
+
+
+def servers_of(client: AiClient, path: Path, document: Any) -> Any:
+    """The table of servers, made when it is not there."""
+    if not isinstance(document, dict):
+        raise Refusal(f"{path} holds no object. Mend it first; nothing was changed.")
+    if client.key not in document:
+        if client.toml:
+            import tomlkit
+
+            document[client.key] = tomlkit.table(is_super_table=True)
+        else:
+            document[client.key] = {}
+    table = document[client.key]
+    if not isinstance(table, dict):
+        raise Refusal(f"{client.key} in {path} is not a table of servers. Mend it first; nothing was changed.")
+    return table
+
+
+def render(client: AiClient, document: Any) -> str:
+    if client.toml:
+        import tomlkit
+
+        return tomlkit.dumps(document)
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def write(client: AiClient, path: Path, before: str, document: Any, *, dry_run: bool) -> bool:
+    """Show what changes; then keep a copy of the old file and put the new one in its place in one step."""
+    after = render(client, document)
+    if parse(client, path, before) == json.loads(json.dumps(document)) and before:
+        print(f"{path} is up to date already.")
+        return False
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(path), "new", lineterm="", n=2)
+    print("\n".join(lines))
+    if dry_run:
+        print("\nNothing was written (--dry-run).")
+        return True
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if before:
+            kept = path.with_name(f"{path.name}.before-quarterdeck-{time.strftime('%Y%m%d-%H%M%S')}")
+            kept.write_text(before, encoding="utf-8")
+            kept.chmod(stat.S_IMODE(path.stat().st_mode))
+            print(f"\nThe old file is kept as {kept}.")
+        replace(path, after)
+    except OSError as error:
+        raise Refusal(f"{path} cannot be written: {error.strerror}. Nothing was changed.") from None
+    return True
+
+
+def replace(path: Path, text: str) -> None:
+    """All of the new text or none of it, with the old file's permissions."""
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(13, "the file is read-only")
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        file.write(text)
+        temporary = Path(file.name)
+    try:
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def ours(table: dict[str, Entry]) -> list[str]:
+    return [name for name in table if name.startswith(PREFIX) and name.removeprefix(PREFIX) in SERVERS]
