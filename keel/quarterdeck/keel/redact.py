@@ -143,10 +143,10 @@ _PROSE_TEXT = """
 """
 _PROSE = frozenset(_PROSE_TEXT.split())
 _FACT = re.compile(
-    r"\d{1,5}(?:\.\d{1,4})?(?:[kmg]i?b?|ms|s|m|h|d|%)?(?:/\d{1,5}(?:ms|s|m|h)?)?"  # counts, sizes, times, rates
-    r"|\*{2,64}|<[\w .-]{1,40}>|\$\{?\w{1,60}\}?|\$\(\w{1,60}\)?|\{\{[^{}]{1,60}\}\}|%[a-z]"
+    r"(?i:\d{1,5}(?:\.\d{1,4})?(?:[kmg]i?b?|ms|s|m|h|d|%)?(?:/\d{1,5}(?:ms|s|m|h)?)?)"  # counts, sizes, times, rates
+    r"|\*{2,64}|<[\w .-]{1,40}>|\{\{[^{}]{1,60}\}\}|%[a-z]"
+    r"|\$[A-Z_]{3,60}|\$\{\w{1,60}\}?|\$\(\w{1,60}\)?"  # the value stands in a variable
     r"|/(?:etc|var|run|usr|opt|home|root|tmp|mnt|srv|app|data|secrets?|proc|dev|api|v\d)/[\w./-]{1,200}",
-    re.IGNORECASE,
 )
 _BEFORE_PASS = re.compile(r"(?i)(?:db|pg|my|sql|user|smtp|redis|root|mail|admin|ssh|ftp|http|proxy)$")
 _PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")

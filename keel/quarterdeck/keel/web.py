@@ -19,6 +19,7 @@ from quarterdeck.keel.redact import redact
 
 TRIES = 3
 AGAIN = frozenset({429, 502, 503, 504})
+FIRST_WAIT = 0.1
 LONGEST_WAIT = 5.0
 LARGEST = 16 * 1024 * 1024
 
@@ -66,7 +67,7 @@ async def get(
                     if attempt + 1 < TRIES:
                         await asyncio.sleep(wait)
                 if attempt + 1 < TRIES:
-                    await asyncio.sleep(0.1 * 2**attempt * (1 + random.random()))
+                    await asyncio.sleep(FIRST_WAIT * 2**attempt * (1 + random.random()))
     except TimeoutError:
         problem = f"did not answer within {total_s:.0f} s"
     raise Refusal(f"{what} at {place} {problem}. Is it running, and is the address right?")

@@ -212,11 +212,12 @@ from quarterdeck.keel.changes import Changes
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import Caller
 from quarterdeck.keel.settings import ChangesSettings
-from quarterdeck.lever.server import Lever
 home, what, id = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-changes, lever, me = Changes(ChangesSettings(), home), Lever(home), Caller("local:me")
-plan = lever.plan("up")
+changes, me = Changes(ChangesSettings(), home), Caller("local:me")
 async def silent(fraction, message): pass
+if what == "run":
+    from quarterdeck.lever.server import Lever
+    plan = Lever(home).plan("up")
 print("ready", flush=True)
 sys.stdin.readline()
 if what == "approve":
@@ -263,8 +264,8 @@ def test_of_processes_that_approve_or_run_at_once_one_does(changes: Changes, lev
     approved = let_go([start("approve", changes, pending.id) for _ in range(3)])
     assert approved.count("granted") == 1
     assert sum("already approved" in said for said in approved) == 2
-    ran = let_go([start("run", changes) for _ in range(3)])
-    assert sorted(ran) == ["nothing", "nothing", "ran"]
+    ran = let_go([start("run", changes) for _ in range(2)])
+    assert sorted(ran) == ["nothing", "ran"]
     assert lever.pulls == ["up"]
     assert events(changes) == ["requested", "granted", "started", "applied", "verified"]
 

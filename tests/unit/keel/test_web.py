@@ -15,10 +15,18 @@ import httpx
 import pytest
 import respx
 
+from quarterdeck.keel import web
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.web import client, get, json_of
 
 URL = "http://prometheus.test/api"
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
+
+
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
