@@ -6,6 +6,7 @@ as long as the request. Nothing of it is imported before the first call: it cost
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Mapping
@@ -22,21 +23,24 @@ from quarterdeck.keel.settings import KubectlSettings
 
 Object = dict[str, Any]
 LARGEST = 256 << 20
+PAGE = 500
 TRIES = 3
 LONGEST_WAIT = 5.0
 AGAIN = frozenset({429, 502, 503, 504})
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
-METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
 _RAW = {"retries": False, "preload_content": False, "redirect": False}
+IN_CLUSTER = "in-cluster"
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class ApiRefusal(Refusal):
     """The API server said no: its code, reason and own words."""
 
-    def __init__(self, sentence: str, code: int, reason: str = "", message: str = "") -> None:
+    def __init__(
+        self, sentence: str, code: int, message: str = "", causes: tuple[Object, ...] = (), wait: float = 0.0
+    ) -> None:
         super().__init__(sentence)
-        self.code, self.reason, self.message = code, reason, message
+        self.code, self.message, self.causes, self.wait = code, message, causes, wait
 
 
 class Cluster:
@@ -51,10 +55,22 @@ class Cluster:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self.discovered: Any = None
         """What resources.py found out about this cluster."""
+        self._token = ""
 
-    def get(self, path: str, query: Mapping[str, Any] | None = None, accept: str = "application/json") -> Any:
+    def get(self, path: str, query: Mapping[str, Any] | None = None, accept: str = "application/json") -> Object:
         """Read an object or list. Tried again when that may help."""
-        return self._json("GET", path, query, accept=accept)
+        return self._parsed(self._again(path, query, accept, LARGEST))
+
+    def items(self, path: str, query: Mapping[str, Any] | None = None, most: int = 5000) -> tuple[list[Object], bool]:
+        """A list's objects, page by page up to so many, and whether those are all."""
+        found: list[Object] = []
+        pages = dict(query or {})
+        while True:
+            page = self.get(path, {**pages, "limit": PAGE})
+            found += page.get("items") or []
+            pages["continue"] = (page.get("metadata") or {}).get("continue")
+            if not pages["continue"] or len(found) >= most:
+                return found, not pages["continue"]
 
     def text(self, path: str, query: Mapping[str, Any] | None = None, most: int = LARGEST) -> str:
         """Read plain text, such as a log, of at most so many bytes."""
@@ -65,18 +81,16 @@ class Cluster:
     ) -> Object:
         """Write. Never tried again: nobody knows whether the first try arrived."""
         data = body.encode() if isinstance(body, str) else to_json(body)
-        raw = self._once(method, path, query, "application/json", LARGEST, data, kind)
-        found: Object = self._parsed(raw)
-        return found
+        return self._parsed(self._once(method, path, query, "application/json", LARGEST, data, kind))
 
     # The wire
 
-    def _json(self, method: str, path: str, query: Mapping[str, Any] | None, accept: str) -> Any:
-        return self._parsed(self._again(path, query, accept, LARGEST))
-
-    def _parsed(self, raw: bytes) -> Any:
+    def _parsed(self, raw: bytes) -> Object:
         try:
-            return from_json(raw)
+            found = from_json(raw)
+            if not isinstance(found, dict):
+                raise ValueError("no object")
+            return found
         except ValueError:
             start = clip(redact(plain(raw[:120].decode(errors="replace"))).replace("\n", " "), 80)
             raise Refusal(
@@ -85,18 +99,17 @@ class Cluster:
             ) from None
 
     def _again(self, path: str, query: Mapping[str, Any] | None, accept: str, most: int) -> bytes:
-        for attempt in range(TRIES):
+        started = time.monotonic()
+        for attempt in range(1, TRIES + 1):
             try:
                 return self._once("GET", path, query, accept, most)
-            except ApiRefusal as error:
-                wait = getattr(error, "wait", 0.0)
-                if error.code not in AGAIN or attempt + 1 == TRIES or wait > LONGEST_WAIT:
+            except (ApiRefusal, _BrokenOff) as error:
+                wait = error.wait if isinstance(error, ApiRefusal) else 0.0
+                hopeless = isinstance(error, ApiRefusal) and error.code not in AGAIN
+                late = time.monotonic() - started > self._settings.timeout_s
+                if hopeless or late or attempt == TRIES or wait > LONGEST_WAIT:
                     raise
-                time.sleep(wait or 0.2 * 2**attempt * (1 + random.random()))
-            except _BrokenOff:
-                if attempt + 1 == TRIES:
-                    raise
-                time.sleep(0.2 * 2**attempt * (1 + random.random()))
+                time.sleep(wait or 0.1 * 2**attempt * (1 + random.random()))
         raise AssertionError("unreachable")
 
     def _once(
@@ -121,13 +134,18 @@ class Cluster:
             # Asked anew for each request: tokens of cloud logins are renewed in here.
             auth = self._api.configuration.auth_settings().get("BearerToken")
             if auth and auth["value"]:
-                remember([auth["value"].removeprefix("Bearer ").strip()])
+                if auth["value"] != self._token:
+                    self._token = auth["value"]
+                    remember([self._token.removeprefix("Bearer ").strip()])
                 headers["Authorization"] = auth["value"]
             response = self._api.rest_client.pool_manager.request(
                 method, url, body=body, headers=headers, timeout=timeout, **_RAW
             )
             try:
                 return self._read(response, path, most)
+            except BaseException:
+                response.close()  # what is left of the answer must not be taken for the next one
+                raise
             finally:
                 response.release_conn()
         except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ConnectTimeoutError) as error:
@@ -153,12 +171,14 @@ class Cluster:
             ) from None
 
     def _read(self, response: Any, path: str, most: int) -> bytes:
-        deadline = time.monotonic() + self._settings.timeout_s * 4
+        deadline = time.monotonic() + self._settings.timeout_s * 2
         parts, size = [], 0
-        for part in response.stream(1 << 20, decode_content=True):
+        # `read1` gives what has come; `stream` waits for its whole chunk, for ever when bytes trickle in one by one.
+        while part := response.read1(1 << 17, decode_content=True):
             parts.append(part)
             size += len(part)
-            if size > most:
+            if size >= most:
+                response.close()
                 break
             if time.monotonic() > deadline:
                 raise Refusal(f"The answer of context {self.name} comes too slowly and was given up. Ask for less.")
@@ -174,7 +194,9 @@ class Cluster:
             status = {}
         status = status if isinstance(status, dict) else {}
         message = clip(redact(plain(str(status.get("message") or ""))), 400)
-        code, reason = response.status, str(status.get("reason") or "")
+        code = response.status
+        after = str(response.headers.get("Retry-After", ""))
+        wait = float(after) if after.isdigit() else 0.0
         where = f"context {self.name}"
         match code:
             case 401:
@@ -186,17 +208,17 @@ class Cluster:
             case 409:
                 said = f"Conflict in {where}: {message}"
             case 410:
-                said = f"That list has expired on the server of {where}; start it again without `continue`."
+                said = f"That list has expired on the server of {where}; start again without `page`."
             case 422 | 400:
                 said = f"The API server of {where} refused it: {message or response.status}"
             case 429:
-                said = f"The API server of {where} is busy (429) and asks to wait. Try again in a moment."
+                asks = f"asks to wait {wait:g} s" if wait else "asks to wait"
+                said = f"The API server of {where} is busy (429) and {asks}. Try again then."
             case _:
                 said = f"The API server of {where} failed with {code}: {message or 'no reason given'}. Try again."
-        error = ApiRefusal(said, code, reason, message)
-        after = response.headers.get("Retry-After", "")
-        error.wait = float(after) if str(after).isdigit() else 0.0  # type: ignore[attr-defined]
-        return error
+        causes = status["details"].get("causes") if isinstance(status.get("details"), dict) else None
+        known = tuple(c for c in causes if isinstance(c, dict)) if isinstance(causes, list) else ()
+        return ApiRefusal(said, code, message, known, wait)
 
 
 class _BrokenOff(Refusal):
@@ -212,16 +234,22 @@ def path_of(
     group_version: str, plural: str, namespace: str | None = None, name: str | None = None, subresource: str = ""
 ) -> str:
     """`path_of("apps/v1", "deployments", "shop", "web")`, every part escaped."""
-    root = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
-    parts = [root]
+    parts = [f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"]
     if namespace:
-        parts.append(f"namespaces/{quote(namespace, safe='')}")
-    parts.append(quote(plural, safe=""))
+        parts += ["namespaces", _segment(namespace)]
+    parts.append(_segment(plural))
     if name:
-        parts.append(quote(name, safe=""))
+        parts.append(_segment(name))
     if subresource:
         parts.append(subresource)
     return "/".join(parts)
+
+
+def _segment(name: str) -> str:
+    """One part of a path. Dots alone would be resolved on the way: `pods/..` is the namespace itself."""
+    if name in (".", ".."):
+        raise Refusal(f"{name!r} is no name of anything. Give the object's own name.")
+    return quote(name, safe="")
 
 
 class Clusters:
@@ -230,12 +258,16 @@ class Clusters:
     def __init__(self, settings: KubectlSettings) -> None:
         self._settings = settings
         self._open: dict[str, Cluster] = {}
+        self._read_from: list[tuple[int, int]] = []
 
     def use(self, context: str | None) -> Cluster:
-        """The cluster of this context; None is the current one."""
+        """The cluster of this context; None is the current one. A changed kubeconfig is read anew: people log in."""
         from kubernetes import client, config
 
         wanted = context or ""
+        files = self._files()
+        if files != self._read_from:
+            self._open, self._read_from = {}, files
         if wanted in self._open:
             return self._open[wanted]
         path = self._settings.kubeconfig or None
@@ -247,12 +279,6 @@ class Clusters:
         self._open[wanted] = cluster
         return cluster
 
-    def names(self) -> list[str]:
-        from kubernetes import config
-
-        names, current = self._contexts(config, self._settings.kubeconfig or None)
-        return self._settings.contexts or ([current] if current else list(names))
-
     def namespace(self, cluster: Cluster, namespace: str | None) -> str:
         """The namespace to use: the caller's, if settings allow it, else the default one."""
         chosen = namespace or cluster.namespace
@@ -262,6 +288,17 @@ class Clusters:
                 f"Namespace {clip(plain(chosen), 63)!r} may not be used here. Allowed: {', '.join(allowed[:20])}."
             )
         return chosen
+
+    def _files(self) -> list[tuple[int, int]]:
+        named = self._settings.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        found = []
+        for name in named.split(os.pathsep):
+            try:
+                stat = Path(name).expanduser().stat()
+                found.append((stat.st_mtime_ns, stat.st_size))
+            except (OSError, RuntimeError):
+                found.append((0, 0))
+        return found
 
     def _contexts(self, config: Any, path: str | None) -> tuple[dict[str, str], str]:
         try:
@@ -309,5 +346,5 @@ class Clusters:
             raise Refusal(f"The pod's own credentials cannot be used: {_short(error)}.") from None
         own = _OWN_NAMESPACE.read_text().strip()
         return Cluster(
-            "in-cluster", self._settings.namespace or own or "default", client.ApiClient(configuration), self._settings
+            IN_CLUSTER, self._settings.namespace or own or "default", client.ApiClient(configuration), self._settings
         )

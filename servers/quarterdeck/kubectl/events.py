@@ -8,7 +8,7 @@ from quarterdeck.kubectl.cluster import Cluster, Object
 from quarterdeck.kubectl.models import EventList, EventRow
 from quarterdeck.kubectl.words import age, outside
 
-MOST = 2000
+MOST = 10_000
 
 
 def moment(event: Object) -> str:
@@ -36,8 +36,8 @@ def row(event: Object) -> EventRow:
 
 
 def read(cluster: Cluster, namespace: str, fields: str | None = None) -> list[Object]:
-    """Events, newest first."""
-    found = cluster.get(resources.EVENT.path(namespace), {"fieldSelector": fields, "limit": MOST}).get("items") or []
+    """Events, newest first. They come by name, so that all must be read to know the newest."""
+    found, _ = cluster.items(resources.EVENT.path(namespace), {"fieldSelector": fields}, MOST)
     return sorted(found, key=moment, reverse=True)
 
 

@@ -68,6 +68,7 @@ class PodDescription(Answer):
     conditions: list[str]
     events: list[EventRow]
     left_out: str | None = None
+    note: str = UNTRUSTED
 
     def text(self) -> str:
         lines = [f"{self.name} in {self.where}: {self.summary}"]
@@ -87,7 +88,7 @@ class PodDescription(Answer):
             lines.append(fence("\n".join(event.line() for event in self.events), "events"))
         else:
             lines.append("no events are kept for it")
-        return "\n".join([*lines, *([self.left_out] if self.left_out else [])])
+        return "\n".join([*lines, *([self.left_out] if self.left_out else []), self.note])
 
 
 class PodLogs(Answer):
@@ -117,8 +118,8 @@ class Listing(Answer):
 
     def text(self) -> str:
         rows = ["  ".join(row) for row in self.rows]
-        more = [f"({self.left_out} more; filter with label_selector)"] if self.left_out else []
-        page = [f"next page: page={self.next_page}"] if self.next_page else []
+        more = [f"({self.left_out} more)"] if self.left_out else []
+        page = [f"next: the same call with page={self.next_page}"] if self.next_page else []
         return "\n".join([f"{self.total} {self.kind} in {self.where}", "  ".join(self.columns), *rows, *more, *page])
 
 
@@ -160,10 +161,18 @@ class Rollout(Answer):
     ready: int
     available: int
     why: list[str]
+    note: str | None = None
 
     def text(self) -> str:
         figures = f"desired {self.desired}, updated {self.updated}, ready {self.ready}, available {self.available}"
-        return "\n".join([f"{self.deployment} in {self.where}: {self.state}. {self.summary}", figures, *self.why])
+        return "\n".join(
+            [
+                f"{self.deployment} in {self.where}: {self.state}. {self.summary}",
+                figures,
+                *self.why,
+                *([self.note] if self.note else []),
+            ]
+        )
 
 
 class Revision(BaseModel):
@@ -213,8 +222,11 @@ class Top(Answer):
         return "\n".join([f"{self.total} in {self.where}, most memory first", *rows, *more])
 
 
+Severity = Literal["high", "medium", "low"]
+
+
 class Problem(BaseModel):
-    severity: Literal["high", "medium", "low"]
+    severity: Severity
     what: str
     reason: str
     detail: str

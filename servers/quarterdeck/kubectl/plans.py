@@ -1,103 +1,26 @@
-"""The changes this server makes: planned by a server-side dry run, applied only to the object that was shown."""
+"""The changes to deployments, pods and nodes: planned by a server-side dry run, applied only to what was shown."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
-import hashlib
 import json
-import re
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
 
-import yaml
-
-from quarterdeck.keel.answers import clip, plain
-from quarterdeck.keel.changes import Change, Plan, Report, Seen, Target
+from quarterdeck.keel.changes import Change, Plan, Report, Seen
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.kubectl import pods, problems, resources, rollouts
-from quarterdeck.kubectl.cluster import ApiRefusal, Cluster, Object, path_of
+from quarterdeck.kubectl import diffs, pods, problems, resources, rollouts, surroundings
+from quarterdeck.kubectl.cluster import IN_CLUSTER, ApiRefusal, Cluster, Object
 from quarterdeck.kubectl.resources import Resource
+from quarterdeck.kubectl.targets import Patched, target, unchanged
 from quarterdeck.kubectl.words import dig
 
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
-APPLY = "application/apply-patch+yaml"
-MANAGER = "quarterdeck"
-TRIES = 5
-_MANAGERS = re.compile(r'conflicts? with "([^"]+)"')
-MOST_OBJECTS = 20
-MOST_CHARACTERS = 200_000
-MOST_REPLICAS = 2**31 - 1
-_MOVES_BY_ITSELF = ("managedFields", "resourceVersion", "generation")
-
-
-def fingerprint(object: Object | None) -> str:
-    """A hash over what a grant is bound to: all of the object but its status and the versions that status moves."""
-    if object is None:
-        return "absent"
-    metadata = {key: value for key, value in object["metadata"].items() if key not in _MOVES_BY_ITSELF}
-    bound = {**{key: value for key, value in object.items() if key != "status"}, "metadata": metadata}
-    return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
-
-
-def target(cluster: Cluster, resource: Resource, namespace: str, name: str, object: Object | None) -> Target:
-    metadata = object["metadata"] if object else {}
-    return Target(
-        kind=resource.kind,
-        name=name,
-        namespace=namespace if resource.namespaced else "",
-        context=cluster.name,
-        uid=metadata.get("uid", ""),
-        version=metadata.get("resourceVersion", ""),
-        fingerprint=fingerprint(object),
-    )
-
-
-class Patched:
-    """One object, and the patch that is to be laid over it."""
-
-    def __init__(self, cluster: Cluster, resource: Resource, namespace: str, name: str) -> None:
-        self.cluster, self.resource, self.namespace, self.name = cluster, resource, namespace, name
-        self.live = resources.read(cluster, resource, namespace, name)
-        self.target = target(cluster, resource, namespace, name, self.live)
-
-    def try_out(self, patch: Object, kind: str) -> Object:
-        """What the object would be: the API server's own dry run, with admission and validation."""
-        path = self.resource.path(self.namespace, self.name)
-        return self.cluster.send("PATCH", path, patch, kind, {"dryRun": "All", "fieldManager": MANAGER})
-
-    def write(self, patch: Callable[[Object], Object], kind: str) -> Object:
-        """Write under the resourceVersion of a read that still is what was shown; status noise is waited out."""
-        path = self.resource.path(self.namespace, self.name)
-        for _ in range(TRIES):
-            live = _unchanged(self.cluster, path, self.target)
-            body = copy.deepcopy(patch(live))
-            body.setdefault("metadata", {})["resourceVersion"] = live["metadata"]["resourceVersion"]
-            try:
-                return self.cluster.send("PATCH", path, body, kind, {"fieldManager": MANAGER})
-            except ApiRefusal as error:
-                if error.code != 409:
-                    raise
-        raise Refusal(
-            f"{self.target} kept changing while it was written; nothing was changed. Ask for the change anew."
-        )
-
-
-def _unchanged(cluster: Cluster, path: str, shown: Target) -> Object:
-    try:
-        live: Object = cluster.get(path)
-    except ApiRefusal as error:
-        if error.code == 404:
-            raise Refusal(f"{shown} is gone since it was shown; nothing was changed.") from None
-        raise
-    if live["metadata"].get("uid") != shown.uid or fingerprint(live) != shown.fingerprint:
-        raise Refusal(
-            f"{shown} was changed by somebody else since it was shown; nothing was changed. Ask for the change anew."
-        )
-    return live
+POLL_S = 0.5
+OWNERS = {kind.kind: kind for kind in (resources.REPLICA_SET, resources.STATEFUL_SET, resources.DAEMON_SET)}
 
 
 # Deployments
@@ -127,7 +50,7 @@ def restart(cluster: Cluster, namespace: str, name: str, verify_s: float) -> Pla
         warnings=_state(patched.live),
     )
     return Plan(
-        change, _writing(patched, patch, STRATEGIC, f"Restarted {name}."), _rollout(cluster, namespace, name, verify_s)
+        change, _writing(patched, patch, STRATEGIC, f"Restarted {name}."), watched(cluster, namespace, name, verify_s)
     )
 
 
@@ -141,7 +64,7 @@ def scale(cluster: Cluster, namespace: str, name: str, replicas: int, most: int,
     if before == replicas:
         raise Refusal(f"Deployment {name} already has {replicas} replicas. Nothing to change.")
     patch = {"spec": {"replicas": replicas}}
-    patched.try_out(patch, MERGE)
+    tried = patched.try_out(patch, MERGE)
     warnings = list(_state(patched.live))
     warnings += [
         f"HorizontalPodAutoscaler {owner} sets its replicas and may undo this"
@@ -155,13 +78,13 @@ def scale(cluster: Cluster, namespace: str, name: str, replicas: int, most: int,
         summary=f"Scale deployment {name} from {before} to {replicas} replicas",
         targets=(patched.target,),
         before=f"replicas: {before}",
-        after=f"replicas: {replicas}",
-        undo=f"scale_deployment(deployment={name}, replicas={before}, namespace={namespace})",
+        after=f"replicas: {dig(tried, 'spec', 'replicas')}",
+        undo=_call(cluster, "scale_deployment", deployment=name, replicas=before, namespace=namespace),
         exact=f"scale {patched.target.uid} {replicas}",
         warnings=tuple(warnings),
     )
     done = f"Scaled {name} from {before} to {replicas}."
-    return Plan(change, _writing(patched, lambda _: patch, MERGE, done), _rollout(cluster, namespace, name, verify_s))
+    return Plan(change, _writing(patched, lambda _: patch, MERGE, done), watched(cluster, namespace, name, verify_s))
 
 
 def rollback(cluster: Cluster, namespace: str, name: str, revision: int | None, verify_s: float) -> Plan:
@@ -192,13 +115,19 @@ def rollback(cluster: Cluster, namespace: str, name: str, revision: int | None, 
         summary=f"Roll deployment {name} back from revision {current} to revision {to}",
         targets=(patched.target,),
         before=f"revision {current}",
-        after=f"revision {to}; in the pod template:\n{rollouts.diff(rollouts.template(patched.live), template)}",
-        undo=f"rollback_deployment(deployment={name}, revision={current}, namespace={namespace})",
+        after=f"revision {to}; in the pod template:\n{diffs.diff(rollouts.template(patched.live), template)}",
+        undo=_call(cluster, "rollback_deployment", deployment=name, revision=current, namespace=namespace),
         exact=json.dumps(template, sort_keys=True),
         warnings=_state(patched.live),
     )
     done = f"Rolled {name} back to the template of revision {to}."
-    return Plan(change, _writing(patched, patch, STRATEGIC, done), _rollout(cluster, namespace, name, verify_s))
+    return Plan(change, _writing(patched, patch, STRATEGIC, done), watched(cluster, namespace, name, verify_s))
+
+
+def _call(cluster: Cluster, tool: str, **arguments: object) -> str:
+    """A tool call as one writes it down."""
+    where = {} if cluster.name == IN_CLUSTER else {"context": cluster.name}
+    return f"{tool}({', '.join(f'{key}={value}' for key, value in (arguments | where).items())})"
 
 
 def _state(deployment: Object) -> tuple[str, ...]:
@@ -208,12 +137,9 @@ def _state(deployment: Object) -> tuple[str, ...]:
 
 def _scalers(cluster: Cluster, namespace: str, name: str) -> list[str]:
     try:
-        listed = cluster.get(path_of("autoscaling/v1", "horizontalpodautoscalers", namespace)).get("items") or []
+        listed = surroundings.autoscalers(cluster, namespace)
     except ApiRefusal:
-        try:
-            listed = cluster.get(path_of("autoscaling/v2", "horizontalpodautoscalers", namespace)).get("items") or []
-        except ApiRefusal:
-            return []
+        return []
     return [
         scaler["metadata"]["name"]
         for scaler in listed
@@ -230,7 +156,7 @@ def _writing(patched: Patched, patch: Callable[[Object], Object], kind: str, don
     return apply
 
 
-def _rollout(cluster: Cluster, namespace: str, name: str, seconds: float) -> Callable[[Report], Awaitable[Seen]]:
+def watched(cluster: Cluster, namespace: str, name: str, seconds: float) -> Callable[[Report], Awaitable[Seen]]:
     async def verify(report: Report) -> Seen:
         loop = asyncio.get_running_loop()
 
@@ -270,7 +196,7 @@ def delete_pod(cluster: Cluster, namespace: str, name: str, verify_s: float) -> 
     )
 
     def write() -> str:
-        live = _unchanged(cluster, path, shown)
+        live = unchanged(cluster, path, shown)
         conditions = {"uid": live["metadata"]["uid"]}
         cluster.send("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": conditions})
         return f"Deleted pod {name}."
@@ -282,29 +208,42 @@ def delete_pod(cluster: Cluster, namespace: str, name: str, verify_s: float) -> 
 
 
 def _gone(cluster: Cluster, namespace: str, pod: Object, owner: str, seconds: float) -> Seen:
-    import time
-
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            live = cluster.get(resources.POD.path(namespace, name))
-            if live["metadata"]["uid"] != uid:
-                break
-        except ApiRefusal as error:
-            if error.code == 404:
-                break
-            raise
-        time.sleep(0.5)
-    else:
-        return Seen(False, f"Pod {name} is still ending after {seconds:.0f} s. describe_pod says more.")
-    if owner.startswith("Deployment "):
-        deployment = owner.removeprefix("Deployment ")
-        healthy, text = rollouts.wait(
-            cluster, namespace, deployment, max(1.0, deadline - time.monotonic()), lambda *_: None
-        )
+    while _is_there(cluster, resources.POD.path(namespace, name), uid):
+        if time.monotonic() > deadline:
+            return Seen(False, f"Pod {name} is still ending after {seconds:.0f} s. describe_pod says more.")
+        time.sleep(POLL_S)
+    left = max(1.0, deadline - time.monotonic())
+    kind, _, owner_name = owner.partition(" ")
+    if kind == "Deployment":
+        healthy, text = rollouts.wait(cluster, namespace, owner_name, left, lambda *_: None)
         return Seen(healthy, f"The pod is gone. {owner}: {text}")
+    if kind in OWNERS:
+        return _filled(cluster, namespace, OWNERS[kind], owner_name, left)
     return Seen(True, "The pod is gone.")
+
+
+def _is_there(cluster: Cluster, path: str, uid: str) -> bool:
+    try:
+        return bool(cluster.get(path)["metadata"]["uid"] == uid)
+    except ApiRefusal as error:
+        if error.code == 404:
+            return False
+        raise
+
+
+def _filled(cluster: Cluster, namespace: str, kind: Resource, name: str, seconds: float) -> Seen:
+    """Whether the owner of a deleted pod is at its full number again."""
+    deadline = time.monotonic() + seconds
+    while True:
+        wanted, ready = surroundings.figures(resources.read(cluster, kind, namespace, name))
+        said = f"The pod is gone. {kind.kind} {name} has {ready} of {wanted} ready."
+        if ready >= wanted:
+            return Seen(True, said)
+        if time.monotonic() > deadline:
+            return Seen(False, f"{said} find_problems says why.")
+        time.sleep(POLL_S)
 
 
 # Nodes
@@ -326,7 +265,7 @@ def cordon(cluster: Cluster, name: str, uncordon: bool) -> Plan:
         targets=(patched.target,),
         before=f"unschedulable: {str(closed).lower()}",
         after=f"unschedulable: {str(not uncordon).lower()}",
-        undo=f"cordon_node(node={name}, uncordon={str(not uncordon).lower()})",
+        undo=_call(cluster, "cordon_node", node=name, uncordon=str(not uncordon).lower()),
         exact=f"cordon {patched.target.uid} {not uncordon}",
     )
 
@@ -336,182 +275,3 @@ def cordon(cluster: Cluster, name: str, uncordon: bool) -> Plan:
         return Seen(closed_now is not uncordon, f"unschedulable is now {str(closed_now).lower()}.")
 
     return Plan(change, _writing(patched, lambda _: patch, MERGE, f"{word}ed node {name}."), verify)
-
-
-# Manifests
-
-
-def manifest(
-    cluster: Cluster, namespace: str, text: str, force: bool, verify_s: float, allow: Callable[[str], str]
-) -> Plan:
-    """Server-side apply of every document, each tried out first. `allow` refuses namespaces that settings forbid."""
-    wanted = _documents(text)
-    tried = [_try(cluster, namespace, object, force, allow) for object in wanted]
-    changed = [one for one in tried if one.differs]
-    if not changed:
-        raise Refusal("The manifest describes what is there already. Nothing to change.")
-    names = ", ".join(f"{one.resource.kind} {one.name}" for one in changed)
-    change = Change(
-        server="kubectl",
-        tool="apply_manifest",
-        summary=f"Apply {len(changed)} object{'s' if len(changed) > 1 else ''}: {clip(names, 300)}",
-        targets=tuple(one.target for one in changed),
-        before="\n".join(
-            f"{one.resource.kind} {one.name}: {'exists' if one.live else 'does not exist'}" for one in changed
-        ),
-        after="\n".join(
-            f"--- {one.resource.kind} {one.name} in {one.namespace or 'the cluster'}\n{one.diff}" for one in changed
-        ),
-        undo="\n".join(one.undo for one in changed),
-        exact=json.dumps([force, [one.wanted for one in changed]], sort_keys=True),
-        warnings=("takes over fields that others manage (force)",) if force else (),
-    )
-
-    def write() -> str:
-        done: list[str] = []
-        for one in changed:
-            try:
-                one.write(force)
-            except Refusal as error:
-                if not done:
-                    raise
-                raise Refusal(
-                    f"Applied {', '.join(done)}; then {one.resource.kind} {one.name} failed: {error}"
-                ) from None
-            done.append(f"{one.resource.kind} {one.name}")
-        return f"Applied {', '.join(done)}."
-
-    async def verify(report: Report) -> Seen:
-        for one in changed:
-            if one.resource == resources.DEPLOYMENT:
-                return await _rollout(cluster, one.namespace, one.name, verify_s)(report)
-        return Seen(True, "The API server holds them as applied.")
-
-    return Plan(change, lambda: asyncio.to_thread(write), verify)
-
-
-class _Tried:
-    def __init__(
-        self, cluster: Cluster, resource: Resource, namespace: str, wanted: Object, live: Object | None, result: Object
-    ) -> None:
-        self.cluster, self.resource, self.namespace, self.wanted, self.live = cluster, resource, namespace, wanted, live
-        self.name = wanted["metadata"]["name"]
-        self.target = target(cluster, resource, namespace, self.name, live)
-        self.differs = fingerprint(result) != fingerprint(live)
-        self.diff = clip(_visible_diff(live, result), 4000)
-        self.undo = (
-            f"apply_manifest with the former {resource.kind} {self.name}, or revert it where it is kept"
-            if live
-            else f"delete {resource.kind} {self.name}" + (f" in {namespace}" if namespace else "")
-        )
-
-    def write(self, force: bool) -> None:
-        path = self.resource.path(self.namespace, self.name)
-        body = copy.deepcopy(self.wanted)
-        if self.live is not None:
-            live = _unchanged(self.cluster, path, self.target)
-            body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
-        elif _exists(self.cluster, path):
-            raise Refusal(f"{self.target} was created by somebody else meanwhile. Ask for the change anew.")
-        _send(self.cluster, path, body, force, dry=False)
-
-
-def _exists(cluster: Cluster, path: str) -> bool:
-    try:
-        cluster.get(path)
-    except ApiRefusal as error:
-        if error.code == 404:
-            return False
-        raise
-    return True
-
-
-def _visible_diff(live: Object | None, result: Object) -> str:
-    def bare(object: Object | None) -> Object | None:
-        if object is None:
-            return None
-        metadata = {
-            key: value
-            for key, value in object["metadata"].items()
-            if key not in (*_MOVES_BY_ITSELF, "uid", "creationTimestamp")
-        }
-        return {**{key: value for key, value in object.items() if key != "status"}, "metadata": metadata}
-
-    said = rollouts.diff(bare(live), bare(result))
-    if not said and live is not None and result.get("kind") == "Secret":
-        keys = [k for k in (result.get("data") or {}) if (live.get("data") or {}).get(k) != result["data"][k]]
-        return f"secret values change (hidden): {', '.join(keys)}"
-    return said or "values that are hidden here change"
-
-
-def _try(cluster: Cluster, namespace: str, wanted: Object, force: bool, allow: Callable[[str], str]) -> _Tried:
-    resource = resources.by_kind(cluster, str(wanted["apiVersion"]), str(wanted["kind"]))
-    place = allow(str(wanted["metadata"].get("namespace") or namespace)) if resource.namespaced else ""
-    wanted = copy.deepcopy(wanted)
-    if resource.namespaced:
-        wanted["metadata"]["namespace"] = place
-    resources.shown(wanted)  # a Secret's values are remembered as secret from here on
-    path = resource.path(place, wanted["metadata"]["name"])
-    try:
-        live: Object | None = cluster.get(path)
-    except ApiRefusal as error:
-        if error.code != 404:
-            raise
-        live = None
-    return _Tried(cluster, resource, place, wanted, live, _send(cluster, path, wanted, force, dry=True))
-
-
-def _send(cluster: Cluster, path: str, body: Object, force: bool, *, dry: bool) -> Object:
-    query = {"fieldManager": MANAGER, "force": "true" if force else "false", "dryRun": "All" if dry else None}
-    try:
-        return cluster.send("PATCH", path, json.dumps(body), APPLY, query)
-    except ApiRefusal as error:
-        if error.code == 409 and not force:
-            if set(_MANAGERS.findall(error.message)) == {MANAGER}:
-                return _send(cluster, path, body, True, dry=dry)  # only our own earlier changes stand in the way
-            raise Refusal(
-                f"Others manage fields of this manifest: {error.message} Leave those fields out, or set force=true to "
-                "take them over."
-            ) from None
-        raise
-
-
-def _documents(text: str) -> list[Object]:
-    if len(text) > MOST_CHARACTERS:
-        raise Refusal(f"The manifest has {len(text)} characters; {MOST_CHARACTERS} are allowed. Apply it in parts.")
-    try:
-        found = [document for document in yaml.load_all(text, Loader=_Plain) if document is not None]
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        said = clip(plain(str(getattr(error, "problem", "") or error)), 120)
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}" if mark is not None else ""
-        raise Refusal(f"The manifest is not YAML{place}: {said}.") from None
-    objects: list[Any] = []
-    for document in found:
-        items = document.get("items") if isinstance(document, dict) and document.get("kind") == "List" else None
-        objects += items if isinstance(items, list) else [document]
-    if not objects:
-        raise Refusal("The manifest is empty. Give YAML with apiVersion, kind and metadata.name.")
-    if len(objects) > MOST_OBJECTS:
-        raise Refusal(
-            f"The manifest has {len(objects)} objects; {MOST_OBJECTS} at once are allowed. Apply it in parts."
-        )
-    for number, object in enumerate(objects, 1):
-        fit = isinstance(object, dict) and isinstance(object.get("metadata"), dict)
-        if not fit or not all(isinstance(object.get(k), str) for k in ("apiVersion", "kind")):
-            raise Refusal(f"Object {number} of the manifest lacks apiVersion, kind or metadata.")
-        if not isinstance(object["metadata"].get("name"), str):
-            raise Refusal(f"Object {number} of the manifest lacks metadata.name.")
-        for field in ("managedFields", "resourceVersion", "uid", "creationTimestamp", "generation"):
-            object["metadata"].pop(field, None)
-        object.pop("status", None)
-    return objects
-
-
-class _Plain(yaml.SafeLoader):
-    """No aliases: a few lines of them can stand for gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not accepted; write the values out")
-        return super().compose_node(parent, index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 from quarterdeck.keel.answers import clip, fit, plain
@@ -15,6 +16,7 @@ from quarterdeck.kubectl.models import ContainerSaid, PodDescription, PodList, P
 from quarterdeck.kubectl.words import age, dig, outside
 
 WELL = frozenset({"Running", "Completed", "Succeeded"})
+LATELY = timedelta(minutes=10)
 LOG_BYTES = 1 << 20
 
 
@@ -45,10 +47,19 @@ def unhealthy(row: PodRow) -> bool:
     return row.status not in WELL or have != wanted
 
 
+def restarted_lately(row: PodRow) -> bool:
+    """Well now, but not ten minutes ago: the table writes `5 (40s ago)`."""
+    _, since, rest = row.restarts.partition("(")
+    try:
+        return bool(since) and parse_duration(rest.removesuffix(" ago)")) < LATELY
+    except ValueError:
+        return False
+
+
 def rank(row: PodRow) -> tuple[int, str]:
-    """The worst first: failing, then not ready, then on the way, then well."""
+    """The worst first: failing, not ready, on the way, restarted lately, well, done."""
     if not unhealthy(row):
-        return (3 if row.status == "Running" else 4), row.name
+        return (5 if row.status != "Running" else 3 if restarted_lately(row) else 4), row.name
     if row.status in ("Pending", "ContainerCreating", "PodInitializing", "Terminating"):
         return 2, row.name
     return (1 if row.status == "Running" else 0), row.name
@@ -61,7 +72,9 @@ def list_pods(cluster: Cluster, namespace: str, selector: str | None, status: st
     by_status = dict(Counter(row.status for row in found).most_common(12))
     if status:
         found = [
-            row for row in found if status.lower() in row.status.lower() or (status == "unhealthy" and unhealthy(row))
+            row
+            for row in found
+            if status.lower() in row.status.lower() or (status.lower() == "unhealthy" and unhealthy(row))
         ]
     ordered = sorted(found, key=rank)
     shown = ordered[offset : offset + 100]
@@ -84,7 +97,10 @@ def list_pods(cluster: Cluster, namespace: str, selector: str | None, status: st
 
 def describe(cluster: Cluster, namespace: str, name: str) -> PodDescription:
     pod = resources.read(cluster, resources.POD, namespace, name)
-    happened = events.about(cluster, namespace, pod["metadata"]["uid"])
+    try:
+        happened, without = events.about(cluster, namespace, pod["metadata"]["uid"]), None
+    except ApiRefusal as error:
+        happened, without = [], f"(its events cannot be read: {error})"
     containers = [_container(pod, spec, init) for spec, init in specs(pod)]
     owner = next(iter(pod["metadata"].get("ownerReferences") or []), None)
     latest = happened[:15][::-1]
@@ -101,7 +117,7 @@ def describe(cluster: Cluster, namespace: str, name: str) -> PodDescription:
             containers=containers[:12],
             conditions=[_condition(c) for c in dig(pod, "status", "conditions") or []],
             events=latest[len(latest) - count :],
-            left_out=f"({left} older events left out: list_events)" if left > 0 else None,
+            left_out=f"({left} older events left out: list_events(name={name}))" if left > 0 else without,
         )
 
     return fit(make, len(latest))
@@ -119,7 +135,7 @@ def logs(
         container = mains[0]
     if container not in names:
         raise Refusal(f"{name} has no container {clip(plain(container), 60)!r}. It has: {', '.join(names)}.")
-    query: dict[str, Any] = {"container": container, "tailLines": tail, "limitBytes": LOG_BYTES}
+    query: dict[str, Any] = {"container": container}
     if since:
         try:
             query["sinceSeconds"] = max(1, int(parse_duration(since).total_seconds()))
@@ -128,24 +144,34 @@ def logs(
     if previous:
         query["previous"] = "true"
     try:
-        text = cluster.text(resources.POD.path(namespace, name, "log"), query, LOG_BYTES)
+        lines, older = _newest(cluster, resources.POD.path(namespace, name, "log"), query, tail)
     except ApiRefusal as error:
         raise _no_log(error, name, container, previous) from None
-    lines = [clip(redact(plain(line)), 600) for line in text.splitlines()]
 
     def make(count: int) -> PodLogs:
-        left = len(lines) - count
+        left = len(lines) - count + older
         return PodLogs(
             pod=name,
             container=container,
             run="previous" if previous else "current",
-            lines=lines[left:],
-            left_out=f"({left} older lines do not fit: ask with a smaller tail, or search_logs of the logs server)"
+            lines=lines[len(lines) - count :],
+            left_out=f"({left} older lines do not fit; search_logs of the logs server finds what is in them)"
             if left
             else None,
         )
 
     return fit(make, len(lines))
+
+
+def _newest(cluster: Cluster, path: str, query: dict[str, Any], tail: int) -> tuple[list[str], int]:
+    """The newest lines, and how many of those asked for were too much to read. The API server cuts a log that is too
+    long at its end, where the newest lines are: so fewer are asked for instead."""
+    count = tail
+    while True:
+        text = cluster.text(path, {**query, "tailLines": count, "limitBytes": LOG_BYTES}, LOG_BYTES)
+        if len(text.encode()) < LOG_BYTES - 4 or count == 1:
+            return [clip(line, 600) for line in redact(plain(text)).splitlines()], tail - count
+        count = max(1, count // 8)
 
 
 def _no_log(error: ApiRefusal, name: str, container: str, previous: bool) -> Refusal:
@@ -194,20 +220,24 @@ def why(pod: Object) -> list[str]:
 
 def _why_container(pod: Object, name: str, entry: Object) -> list[str]:
     state, last = entry.get("state") or {}, dig(entry, "lastState", "terminated")
-    waiting, ended = state.get("waiting"), state.get("terminated")
+    waiting, end = state.get("waiting"), state.get("terminated")
     said = []
     if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
         said.append(f"container {name} waits: {waiting['reason']}: {outside(waiting.get('message', ''))}")
-    if ended and ended.get("exitCode") != 0:
-        said.append(f"container {name} ended: {_ended(ended)}")
+    if end and end.get("exitCode") != 0:
+        said.append(f"container {name} ended: {ended(end)}")
     elif last and (waiting or entry.get("restartCount", 0)) and not entry.get("ready"):
-        said.append(f"container {name} last ended: {_ended(last)}")
-    if "running" in state and not entry.get("ready") and name in [s["name"] for s, init in specs(pod) if not init]:
-        said.append(f"container {name} runs but is not ready: its readiness probe fails")
+        said.append(f"container {name} last ended: {ended(last)}")
+    spec: Object = next((s for s, init in specs(pod) if s["name"] == name and not init), {})
+    if "running" in state and not entry.get("ready") and spec:
+        starting = spec.get("startupProbe") and not entry.get("started", True)
+        probe = "startup" if starting else "readiness"
+        because = f": its {probe} probe fails" if spec.get(f"{probe}Probe") else ""
+        said.append(f"container {name} runs but is not ready{because}")
     return said
 
 
-def _ended(state: Object) -> str:
+def ended(state: Object) -> str:
     code = int(state.get("exitCode") or 0)
     meaning = {137: " (killed: SIGKILL)", 143: " (SIGTERM)", 139: " (segmentation fault)", 127: " (command not found)"}
     reason, when = state.get("reason", "no reason"), age(state.get("finishedAt"))
@@ -221,7 +251,7 @@ def _container(pod: Object, spec: Object, init: bool) -> ContainerSaid:
     if "running" in state:
         said = f"running since {age(state['running'].get('startedAt'))}"
     elif "terminated" in state:
-        said = f"ended: {_ended(state['terminated'])}"
+        said = f"ended: {ended(state['terminated'])}"
     elif "waiting" in state:
         said = f"waiting: {state['waiting'].get('reason', '')} {outside(state['waiting'].get('message', ''))}".strip()
     else:
@@ -240,7 +270,7 @@ def _container(pod: Object, spec: Object, init: bool) -> ContainerSaid:
         name=spec["name"] + (" (init)" if init else ""),
         image=outside(spec.get("image", ""), 160),
         state=said,
-        last_state=_ended(last) if last else None,
+        last_state=ended(last) if last else None,
         restarts=entry.get("restartCount", 0),
         ready=bool(entry.get("ready")),
         resources=resources_said or None,

@@ -3,52 +3,65 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 from quarterdeck.keel.answers import fit
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.kubectl import events, pods, resources, rollouts
-from quarterdeck.kubectl.cluster import ApiRefusal, Cluster, Object, path_of
-from quarterdeck.kubectl.models import PodRow, Problem, Problems
-from quarterdeck.kubectl.words import age, dig, outside, quantity
+from quarterdeck.kubectl import events, pods, resources, rollouts, surroundings
+from quarterdeck.kubectl.cluster import ApiRefusal, Cluster, Object
+from quarterdeck.kubectl.models import PodRow, Problem, Problems, Severity
+from quarterdeck.kubectl.words import age, dig, outside
 
-Severity = Literal["high", "medium", "low"]
 LOOKED_AT = 24
 """Unhealthy pods that are read one by one; the rest are counted by their status."""
 ORDER = {"high": 0, "medium": 1, "low": 2}
-_HASH = re.compile(r"-[a-z0-9]{6,10}$")
+_SAFE = "bcdfghjklmnpqrstvwxz2456789"
+# As controllers name pods: NAME-HASH-RANDOM, NAME-RANDOM or NAME-NUMBER. They use no vowels, and a hash has digits.
+_NAMED = re.compile(rf"(.+?)(?:-(?=[a-z]*\d)[{_SAFE}]{{6,10}})?-[{_SAFE}]{{5}}|(.+)-\d+")
+
+_WORDS = re.compile(r"[\w.-]+")
 
 
 def find(cluster: Cluster, namespace: str) -> Problems:
+    not_checked: list[str] = []
+    deployments: list[Object] = []
+    try:
+        deployments = cluster.items(resources.DEPLOYMENT.path(namespace))[0]
+    except Refusal as error:
+        not_checked.append(f"deployments: {_short(error)}")
     looks: dict[str, Callable[[], list[Problem]]] = {
-        "pods and deployments": lambda: _workloads(cluster, namespace),
-        "stateful sets": lambda: _sets(cluster, namespace, resources.STATEFUL_SET),
-        "daemon sets": lambda: _sets(cluster, namespace, resources.DAEMON_SET),
-        "nodes": lambda: _nodes(cluster),
-        "volume claims": lambda: _claims(cluster, namespace),
-        "jobs": lambda: _jobs(cluster, namespace),
-        "autoscalers": lambda: _autoscalers(cluster, namespace),
-        "quotas": lambda: _quotas(cluster, namespace),
+        "pods": lambda: _workloads(cluster, namespace, deployments),
+        "stateful sets": lambda: surroundings.short_sets(cluster, namespace, resources.STATEFUL_SET),
+        "daemon sets": lambda: surroundings.short_sets(cluster, namespace, resources.DAEMON_SET),
+        "nodes": lambda: surroundings.sick_nodes(cluster),
+        "volume claims": lambda: surroundings.unbound_claims(cluster, namespace),
+        "jobs": lambda: surroundings.failed_jobs(cluster, namespace),
+        "autoscalers": lambda: surroundings.full_autoscalers(cluster, namespace),
+        "quotas": lambda: surroundings.full_quotas(cluster, namespace),
     }
     found: list[Problem] = []
-    not_checked = []
     with ThreadPoolExecutor(len(looks)) as pool:
         running = {what: pool.submit(look) for what, look in looks.items()}
         for what, future in running.items():
             try:
                 found += future.result()
-            except ApiRefusal as error:
-                if what == "pods and deployments" and error.code != 404:
+            except Refusal as error:
+                if what == "pods":
                     raise
-                not_checked.append(f"{what}: {'no permission' if error.code == 403 else f'answered {error.code}'}")
+                not_checked.append(f"{what}: {_short(error)}")
     found += _lone_warnings(cluster, namespace, found)
     if not found:
         resources.check_namespace(cluster, namespace)
     ranked = sorted(found, key=lambda p: ORDER[p.severity])
     counts = [f"{sum(1 for p in ranked if p.severity == s)} {s}" for s in ORDER]
-    verdict = f"{len(ranked)} problems ({', '.join(counts)})" if ranked else "nothing unhealthy found"
+    verdict = (
+        f"{len(ranked)} problem{'s' if len(ranked) > 1 else ''} ({', '.join(counts)})"
+        if ranked
+        else "nothing unhealthy found"
+    )
     place = pods.where(cluster, namespace)
     return fit(
         lambda n: Problems(
@@ -62,34 +75,38 @@ def find(cluster: Cluster, namespace: str) -> Problems:
     )
 
 
+def _short(error: Refusal) -> str:
+    if isinstance(error, ApiRefusal):
+        return {403: "no permission", 404: "not served"}.get(error.code, f"answered {error.code}")
+    return "no answer"
+
+
 # Pods and their deployments
 
 
-def _workloads(cluster: Cluster, namespace: str) -> list[Problem]:
-    rows = [row for row in pods.rows(cluster, namespace) if pods.unhealthy(row)]
+def _workloads(cluster: Cluster, namespace: str, deployments: list[Object]) -> list[Problem]:
+    rows = [row for row in pods.rows(cluster, namespace) if pods.unhealthy(row) or pods.restarted_lately(row)]
     rows.sort(key=pods.rank)
     chosen = _representatives(rows)
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(lambda row: _pod(cluster, namespace, row.name), chosen))
+    alike: dict[str, Counter[str]] = {}
+    for row in rows:
+        alike.setdefault(_stem(row.name), Counter())[row.status] += 1
     groups: dict[str, list[Object]] = {}
     for pod in read:
         if pod is not None:
-            groups.setdefault(owner_of(pod), []).append(pod)
-    deployments = cluster.get(resources.DEPLOYMENT.path(namespace), {"limit": 500}).get("items") or []
+            owner, stem = owner_of(pod), _stem(pod["metadata"]["name"])
+            lone = owner.startswith("Pod ") and alike[stem].total() > 1
+            groups.setdefault(f"pods {stem}-…" if lone else owner, []).append(pod)
     by_name = {f"Deployment {d['metadata']['name']}": d for d in deployments}
     found = []
-    counted = {row.name for row in chosen}
     for owner, members in groups.items():
         deployment = by_name.pop(owner, None)
-        alike = sum(
-            1 for row in rows if row.name in counted and _stem(row.name) == _stem(members[0]["metadata"]["name"])
-        )
-        more = sum(1 for row in rows if _stem(row.name) == _stem(members[0]["metadata"]["name"]))
-        found.append(_group(cluster, namespace, owner, members, max(alike, more), deployment))
-    rest = [
-        row for row in rows if row.name not in counted and not any(_stem(row.name) == _stem(c.name) for c in chosen)
-    ]
-    found += _rest(rest)
+        states = alike[_stem(members[0]["metadata"]["name"])]
+        found.append(_group(cluster, namespace, owner, members, states, deployment))
+    seen = {_stem(row.name) for row in chosen}
+    found += _rest([row for row in rows if _stem(row.name) not in seen])
     for name, deployment in by_name.items():
         state, summary = rollouts.judge(deployment)
         if state in ("stuck", "progressing") and dig(deployment, "spec", "replicas") != 0:
@@ -114,8 +131,8 @@ def _representatives(rows: list[PodRow]) -> list[PodRow]:
 
 def _stem(pod: str) -> str:
     """The workload that a pod's name speaks of."""
-    without = pod.rpartition("-")[0] or pod
-    return _HASH.sub("", without)
+    named = _NAMED.fullmatch(pod)
+    return (named[1] or named[2]) if named else pod
 
 
 def _pod(cluster: Cluster, namespace: str, name: str) -> Object | None:
@@ -138,8 +155,9 @@ def owner_of(pod: Object) -> str:
 
 
 def _group(
-    cluster: Cluster, namespace: str, owner: str, members: list[Object], count: int, deployment: Object | None
+    cluster: Cluster, namespace: str, owner: str, members: list[Object], states: Counter[str], deployment: Object | None
 ) -> Problem:
+    count = states.total()
     worst = max(members, key=lambda pod: ORDER_OF_REASONS.get(reason_of(pod)[0], 0))
     reason, detail = reason_of(worst)
     evidence = [f"pod {worst['metadata']['name']}: {said}" for said in pods.why(worst)[:3]]
@@ -158,15 +176,19 @@ def _group(
             evidence.append("the old revision still serves: only the new one fails")
         elif _none_available(deployment):
             severity = "high"
+    if len(states) > 1:
+        evidence.append("states: " + ", ".join(f"{many} {state}" for state, many in states.most_common(5)))
     if reason == "not ready":
         evidence += _unhealthy_events(cluster, namespace, worst)
-    if reason in ("starting", "terminating"):
+    if reason in ("starting", "terminating", "restarted once"):
         severity = "low"
     name = worst["metadata"]["name"]
-    log = "previous=true" if reason in ("CrashLoopBackOff", "OOMKilled", "Error") else ""
+    last_words = f"get_pod_logs(pod_name={name}, previous=true) shows its last words"
     after = {
-        "CrashLoopBackOff": f"get_pod_logs(pod_name={name}, {log}) shows its last words",
-        "Error": f"get_pod_logs(pod_name={name}, {log}) shows its last words",
+        "CrashLoopBackOff": last_words,
+        "Error": last_words,
+        "keeps restarting": last_words,
+        "restarted once": last_words,
         "OOMKilled": f"top_pods, and the limit in describe_pod(pod_name={name}); raise the limit or mend the leak",
         "ImagePullBackOff": "rollout_history: was the image just changed? rollback_deployment goes back",
         "ErrImagePull": "rollout_history: was the image just changed? rollback_deployment goes back",
@@ -188,6 +210,8 @@ ORDER_OF_REASONS = {
     "Evicted": 75,
     "unschedulable": 70,
     "not ready": 60,
+    "keeps restarting": 50,
+    "restarted once": 15,
     "Unknown": 60,
     "terminating": 20,
     "starting": 10,
@@ -222,9 +246,19 @@ def reason_of(pod: Object) -> tuple[str, str]:
     if pod["metadata"].get("deletionTimestamp"):
         return "terminating", f"is being deleted since {age(pod['metadata']['deletionTimestamp'])}"
     if status.get("phase") == "Running":
+        restarts = sum(entry.get("restartCount", 0) for entry in entries.values())
         unready = [e["name"] for e in entries.values() if not e.get("ready")]
+        if restarts and not unready:
+            many = "restarted once" if restarts == 1 else "keeps restarting"
+            return many, f"runs now, after {restarts} restart{'s' if restarts > 1 else ''}: {_last(entries)}"
         return "not ready", f"runs, but {', '.join(unready) or 'it'} is not ready"
     return "starting", f"{status.get('phase', 'Unknown')} for {age(pod['metadata'].get('creationTimestamp'))}"
+
+
+def _last(entries: dict[str, Object]) -> str:
+    ends = [(dig(e, "lastState", "terminated") or {}, name) for name, e in entries.items()]
+    end, name = max(ends, key=lambda found: str(found[0].get("finishedAt", "")))
+    return f"container {name} last ended with {pods.ended(end)}" if end else "nobody kept why"
 
 
 def _unhealthy_events(cluster: Cluster, namespace: str, pod: Object) -> list[str]:
@@ -250,114 +284,19 @@ def _none_available(deployment: Object) -> bool:
     return not dig(deployment, "status", "availableReplicas") and bool(deployment["spec"].get("replicas", 1))
 
 
-# Everything else
-
-
-def _sets(cluster: Cluster, namespace: str, kind: resources.Resource) -> list[Problem]:
-    found = []
-    for owner in cluster.get(kind.path(namespace), {"limit": 500}).get("items") or []:
-        figures = owner.get("status") or {}
-        if kind is resources.DAEMON_SET:
-            wanted, ready = figures.get("desiredNumberScheduled", 0), figures.get("numberReady", 0)
-        else:
-            wanted, ready = dig(owner, "spec", "replicas") or 0, figures.get("readyReplicas", 0)
-        if ready < wanted:
-            what = f"{kind.kind} {owner['metadata']['name']}"
-            severity: Severity = "high" if ready == 0 else "medium"
-            found.append(
-                Problem(severity=severity, what=what, reason="not all ready", detail=f"{ready} of {wanted} ready")
-            )
-    return found
-
-
-def _nodes(cluster: Cluster) -> list[Problem]:
-    found = []
-    for node in cluster.get(resources.NODE.path(), {"limit": 1000}).get("items") or []:
-        name = f"Node {node['metadata']['name']}"
-        for condition in dig(node, "status", "conditions") or []:
-            bad = condition["status"] != "True" if condition["type"] == "Ready" else condition["status"] == "True"
-            if bad:
-                reason = "NotReady" if condition["type"] == "Ready" else condition["type"]
-                said = f"{outside(condition.get('message', ''))} (since {age(condition.get('lastTransitionTime'))})"
-                severity: Severity = "high" if condition["type"] == "Ready" else "medium"
-                found.append(Problem(severity=severity, what=name, reason=reason, detail=said, next="list_events"))
-        if dig(node, "spec", "unschedulable"):
-            detail = "it takes no new pods; cordon_node(uncordon=true) ends that"
-            found.append(Problem(severity="low", what=name, reason="cordoned", detail=detail))
-    return found
-
-
-def _claims(cluster: Cluster, namespace: str) -> list[Problem]:
-    listed = cluster.get(path_of("v1", "persistentvolumeclaims", namespace), {"limit": 500}).get("items") or []
-    return [
-        Problem(
-            severity="medium",
-            what=f"PersistentVolumeClaim {claim['metadata']['name']}",
-            reason=f"{dig(claim, 'status', 'phase')}",
-            detail=f"no volume is bound to it for {age(claim['metadata'].get('creationTimestamp'))}",
-            next=f"list_events(name={claim['metadata']['name']})",
-        )
-        for claim in listed
-        if dig(claim, "status", "phase") not in ("Bound", None)
-    ]
-
-
-def _jobs(cluster: Cluster, namespace: str) -> list[Problem]:
-    found = []
-    for job in cluster.get(resources.JOB.path(namespace), {"limit": 500}).get("items") or []:
-        for condition in dig(job, "status", "conditions") or []:
-            if condition["type"] == "Failed" and condition["status"] == "True":
-                what = f"Job {job['metadata']['name']}"
-                said = outside(condition.get("message", ""))
-                found.append(Problem(severity="medium", what=what, reason="failed", detail=said))
-    return found
-
-
-def _autoscalers(cluster: Cluster, namespace: str) -> list[Problem]:
-    path = None
-    for version in ("autoscaling/v2", "autoscaling/v1"):
-        try:
-            listed = cluster.get(path_of(version, "horizontalpodautoscalers", namespace), {"limit": 500})
-            path = version
-            break
-        except ApiRefusal as error:
-            if error.code != 404 or version == "autoscaling/v1":
-                raise
-    assert path
-    found = []
-    for scaler in listed.get("items") or []:
-        most, now = dig(scaler, "spec", "maxReplicas"), dig(scaler, "status", "currentReplicas")
-        if most and now == most:
-            what = f"HorizontalPodAutoscaler {scaler['metadata']['name']}"
-            detail = f"it runs its maximum of {most}; more load finds no more pods"
-            found.append(Problem(severity="medium", what=what, reason="at its maximum", detail=detail))
-    return found
-
-
-def _quotas(cluster: Cluster, namespace: str) -> list[Problem]:
-    found = []
-    for quota in cluster.get(path_of("v1", "resourcequotas", namespace), {"limit": 100}).get("items") or []:
-        hard, used = dig(quota, "status", "hard") or {}, dig(quota, "status", "used") or {}
-        full = [key for key in hard if quantity(hard[key]) and quantity(used.get(key, 0)) >= quantity(hard[key])]
-        if full:
-            what = f"ResourceQuota {quota['metadata']['name']}"
-            said = ", ".join(f"{key} {used.get(key)} of {hard[key]}" for key in full)
-            found.append(Problem(severity="medium", what=what, reason="used up", detail=f"no more fits: {said}"))
-    return found
-
-
 def _lone_warnings(cluster: Cluster, namespace: str, known: list[Problem]) -> list[Problem]:
     """Warnings about objects that no problem above speaks of, such as a replica set that may not create pods."""
     try:
         listed = events.read(cluster, namespace, "type=Warning")
     except Refusal:
         return []
-    said = " ".join(f"{p.what} {' '.join(p.evidence or [])}" for p in known)
+    said = set(_WORDS.findall(" ".join(f"{p.what} {' '.join(p.evidence or [])}" for p in known)))
     found: dict[tuple[str, str], Problem] = {}
     for event in listed[:300]:
         about: Any = event.get("involvedObject") or {}
         name = str(about.get("name", ""))
-        if about.get("kind") == "Pod" or _stem(name) in said or _HASH.sub("", name) in said:
+        # A replica set's name is the beginning of its pods' names.
+        if about.get("kind") == "Pod" or said & {name, _stem(name), _stem(f"{name}-xxxxx")}:
             continue
         row = events.row(event)
         key = (name, row.reason)

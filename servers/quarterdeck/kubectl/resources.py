@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 from quarterdeck.keel.answers import clip, plain
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.redact import redact, remember
-from quarterdeck.kubectl.cluster import METADATA, ApiRefusal, Cluster, Object, path_of
+from quarterdeck.kubectl.cluster import TABLE, ApiRefusal, Cluster, Object, path_of
 
 DISCOVERY_S = 300.0
 HIDDEN = "(hidden)"
@@ -68,10 +70,13 @@ def by_kind(cluster: Cluster, api_version: str, kind: str) -> Resource:
             return resource
     wanted = f"{api_version}/{kind}".lower()
     for fresh in (False, True):
-        found = _discovered(cluster, fresh=fresh).get(wanted)
-        if found is not None:
-            return found
-    raise Refusal(f"Context {cluster.name} serves no {clip(plain(api_version), 60)} {clip(plain(kind), 60)}.")
+        known = _discovered(cluster, fresh=fresh)
+        if wanted in known:
+            return known[wanted]
+    served = sorted({f"{r.group_version} {r.kind}" for r in known.values()})
+    near = get_close_matches(f"{api_version} {kind}", served, n=3, cutoff=0.6)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "Is its custom resource definition there?"
+    raise Refusal(f"Context {cluster.name} serves no {clip(plain(api_version), 60)} {clip(plain(kind), 60)}. {hint}")
 
 
 def _discovered(cluster: Cluster, *, fresh: bool = False) -> dict[str, Resource]:
@@ -84,42 +89,45 @@ def _discovered(cluster: Cluster, *, fresh: bool = False) -> dict[str, Resource]
     for group in cluster.get("/apis").get("groups") or []:
         versions.append((group.get("preferredVersion") or group["versions"][0])["groupVersion"])
         versions += [v["groupVersion"] for v in group["versions"] if v["groupVersion"] not in versions]
-    for version in versions[:200]:
-        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        try:
-            listed = cluster.get(root).get("resources") or []
-        except ApiRefusal:
-            continue  # one broken aggregated API must not hide the others
-        for entry in listed:
-            if "/" in entry["name"] or "list" not in (entry.get("verbs") or []):
-                continue
+    versions = versions[:200]
+    with ThreadPoolExecutor(8) as pool:
+        for version, listed in zip(versions, pool.map(lambda v: _served(cluster, v), versions), strict=True):
             group = version.rpartition("/")[0]
-            names = {
-                entry["name"],
-                entry["kind"].lower(),
-                entry.get("singularName") or "",
-                *(entry.get("shortNames") or []),
-            }
-            resource = Resource(
-                version, entry["kind"], entry["name"], bool(entry.get("namespaced")), tuple(sorted(names - {""}))
-            )
             if group == "metrics.k8s.io":
                 continue  # its `pods` are figures, not pods
-            for key in [
-                *resource.names,
-                *(f"{n}.{group}" for n in resource.names if group),
-                f"{version}/{entry['kind']}".lower(),
-            ]:
-                found.setdefault(key.lower(), resource)
+            for entry in listed:
+                if "/" in entry["name"] or "list" not in (entry.get("verbs") or []):
+                    continue
+                names = {
+                    entry["name"],
+                    entry["kind"].lower(),
+                    entry.get("singularName") or "",
+                    *(entry.get("shortNames") or []),
+                }
+                resource = Resource(
+                    version, entry["kind"], entry["name"], bool(entry.get("namespaced")), tuple(sorted(names - {""}))
+                )
+                for key in [
+                    *resource.names,
+                    *(f"{n}.{group}" for n in resource.names if group),
+                    f"{version}/{entry['kind']}".lower(),
+                ]:
+                    found.setdefault(key.lower(), resource)
     cluster.discovered = (time.monotonic(), found)
     return dict(found)
+
+
+def _served(cluster: Cluster, version: str) -> list[Object]:
+    try:
+        return cluster.get(f"/apis/{version}" if "/" in version else f"/api/{version}").get("resources") or []
+    except Refusal:
+        return []  # one broken aggregated API must not hide the others
 
 
 def read(cluster: Cluster, resource: Resource, namespace: str, name: str) -> Object:
     """One object; an unknown name gets near matches."""
     try:
-        found: Object = cluster.get(resource.path(namespace, name))
-        return found
+        return cluster.get(resource.path(namespace, name))
     except ApiRefusal as error:
         if error.code != 404:
             raise
@@ -130,7 +138,7 @@ def missing(cluster: Cluster, resource: Resource, namespace: str, name: str) -> 
     """What to say of a name that is not there."""
     where = f"namespace {namespace} of context {cluster.name}" if resource.namespaced else f"context {cluster.name}"
     try:
-        names = [item["metadata"]["name"] for item in _names(cluster, resource, namespace)]
+        names = _names(cluster, resource, namespace)
     except Refusal:
         names = []
     if not names and resource.namespaced and (other := _no_such_namespace(cluster, namespace)):
@@ -145,17 +153,20 @@ def missing(cluster: Cluster, resource: Resource, namespace: str, name: str) -> 
     return Refusal(f"No {resource.kind} {clip(plain(name), 80)!r} in {where}. {hint}")
 
 
-def _names(cluster: Cluster, resource: Resource, namespace: str) -> list[Object]:
-    found: list[Object] = cluster.get(resource.path(namespace), {"limit": 1000}, METADATA).get("items") or []
-    return found
+def _names(cluster: Cluster, resource: Resource, namespace: str) -> list[str]:
+    """The first 5,000. A table without its objects is the shortest list there is."""
+    table = cluster.get(resource.path(namespace), {"limit": 5000, "includeObject": "None"}, TABLE)
+    if table.get("kind") == "Table":
+        return [str(row["cells"][0]) for row in table.get("rows") or []]
+    return [str(item["metadata"]["name"]) for item in table.get("items") or []]
 
 
 def _no_such_namespace(cluster: Cluster, namespace: str) -> str | None:
     try:
-        names = [item["metadata"]["name"] for item in _names(cluster, NAMESPACE, "")]
+        names = _names(cluster, NAMESPACE, "")
     except Refusal:
         return None
-    if namespace in names:
+    if namespace in names or not names:
         return None
     near = get_close_matches(namespace, names, n=3, cutoff=0.5) or names[:10]
     return f"Context {cluster.name} has no namespace {clip(plain(namespace), 63)!r}. Did you mean {' or '.join(near)}?"
@@ -171,9 +182,10 @@ def check_namespace(cluster: Cluster, namespace: str) -> None:
 # What may be shown
 
 
-def shown(object: Object) -> Object:
-    """The object without secret values, environment values, and the bookkeeping that nobody reads."""
-    copied: Object = _clean(object)
+def shown(object: Object, spell: Callable[[str], str] = plain) -> Object:
+    """The object without secret values, environment values, and the bookkeeping that nobody reads. `spell` says what
+    becomes of characters that no eye sees."""
+    copied: Object = _clean(object, spell)
     metadata = copied.get("metadata")
     if isinstance(metadata, dict):
         metadata.pop("managedFields", None)
@@ -207,11 +219,11 @@ def _hide_secret(object: Object, copied: Object) -> None:
                         pass
 
 
-def _clean(node: Any, field: str = "") -> Any:
+def _clean(node: Any, spell: Callable[[str], str], field: str = "") -> Any:
     if isinstance(node, dict):
         if field == "env[]" and "value" in node:
-            return {**{k: _clean(v, k) for k, v in node.items() if k != "value"}, "value": HIDDEN}
-        return {key: _clean(value, key) for key, value in node.items()}
+            return {**{k: _clean(v, spell, k) for k, v in node.items() if k != "value"}, "value": HIDDEN}
+        return {key: _clean(value, spell, str(key)) for key, value in node.items()}
     if isinstance(node, list):
-        return [_clean(item, f"{field}[]") for item in node]
-    return redact(plain(node)) if isinstance(node, str) else node
+        return [_clean(item, spell, f"{field}[]") for item in node]
+    return redact(spell(node)) if isinstance(node, str) else node

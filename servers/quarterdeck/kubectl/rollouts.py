@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import time
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
-import yaml
-
-from quarterdeck.keel.answers import fit
-from quarterdeck.keel.redact import redact
-from quarterdeck.kubectl import pods, resources
+from quarterdeck.keel.answers import UNTRUSTED, fit
+from quarterdeck.kubectl import diffs, pods, resources
 from quarterdeck.kubectl.cluster import Cluster, Object
 from quarterdeck.kubectl.models import History, Revision, Rollout
 from quarterdeck.kubectl.words import age, dig, images, outside
@@ -36,6 +33,7 @@ def status(cluster: Cluster, namespace: str, name: str) -> Rollout:
         ready=figures.get("readyReplicas", 0),
         available=figures.get("availableReplicas", 0),
         why=why,
+        note=UNTRUSTED if why else None,
     )
 
 
@@ -138,8 +136,8 @@ def history(cluster: Cluster, namespace: str, name: str) -> History:
 
 
 def _difference(older: Object, newer: Object) -> str:
-    lines = [line for line in diff(template(older), template(newer)).splitlines() if line[:1] in "+-"]
-    return outside("; ".join(line.strip() for line in lines if line[:3] not in ("+++", "---")), 400) or "nothing"
+    lines = [line for line in diffs.diff(template(older), template(newer)).splitlines() if line[:1] in "+-~"]
+    return outside("; ".join(line.strip() for line in lines), 400) or "nothing"
 
 
 def template(object: Object) -> Object:
@@ -150,18 +148,9 @@ def template(object: Object) -> Object:
     return found
 
 
-def diff(before: Any, after: Any) -> str:
-    """What changes, as a unified diff of YAML without secret values."""
-    one, other = (to_yaml(side).splitlines() if side else [] for side in (before, after))
-    lines = list(difflib.unified_diff(one, other, "before", "after", lineterm="", n=2))
-    return "\n".join(lines[2:])
-
-
-def to_yaml(object: Any) -> str:
-    return redact(yaml.safe_dump(resources.shown(object), sort_keys=False, allow_unicode=True, width=160))
-
-
-def wait(cluster: Cluster, namespace: str, name: str, seconds: float, report: Any) -> tuple[bool, str]:
+def wait(
+    cluster: Cluster, namespace: str, name: str, seconds: float, report: Callable[[float, str], None]
+) -> tuple[bool, str]:
     """Watch the rollout until it is complete, stuck, or the time is up; say which, and why."""
     started = time.monotonic()
     while True:

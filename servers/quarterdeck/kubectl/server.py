@@ -237,13 +237,13 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         context: ContextName = None,
     ) -> ChangeAnswer | InputRequiredResult:
         """Create or change objects from YAML (server-side apply); shows the diff. Needs a person's approval."""
-        from quarterdeck.kubectl import plans
+        from quarterdeck.kubectl import manifests
 
         def plan(cluster: Cluster, place: str) -> Plan:
             def allow(name: str) -> str:
                 return clusters.namespace(cluster, name)
 
-            return plans.manifest(cluster, place, manifest, force, verify_s, allow)
+            return manifests.apply(cluster, place, manifest, force, verify_s, allow)
 
         return await run(ctx, context, namespace, plan)
 

@@ -14,6 +14,8 @@ METRICS = "metrics.k8s.io/v1beta1"
 
 def top_pods(cluster: Cluster, namespace: str, selector: str | None) -> Top:
     listed = _read(cluster, path_of(METRICS, "pods", namespace), selector)
+    if not listed and not selector:
+        resources.check_namespace(cluster, namespace)
     limits = {}
     if len(listed) <= 200:
         whole = cluster.get(resources.POD.path(namespace), {"labelSelector": selector, "limit": 500})
