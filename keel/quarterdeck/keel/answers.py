@@ -7,6 +7,7 @@ under BUDGET bytes. What does not fit is counted and the answer says how to get 
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Callable
@@ -31,10 +32,8 @@ class Answer(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
     def size(self) -> int:
-        """Bytes of the larger face, as it goes over the wire."""
-        from pydantic_core import to_json
-
-        return max(len(self.text().encode()), len(to_json(self.structure())))
+        """Bytes of the larger face, in the wordiest JSON that a client may make of the structure."""
+        return max(len(self.text().encode(errors="replace")), len(json.dumps(self.structure())))
 
 
 A = TypeVar("A", bound=Answer)
