@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from fastmcp import Client
 
+from quarterdeck.keel import web
 from quarterdeck.keel.changes import Change, Changes, Target
 from quarterdeck.keel.identity import Caller
 from quarterdeck.keel.settings import load
@@ -100,7 +101,8 @@ def test_a_wheel_puts_one_name_into_site_packages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["stats", "kubectl", "logs"])
-async def test_no_tool_of_any_server_grants(name: str, tmp_path: Path) -> None:
+async def test_no_tool_of_any_server_grants(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(
         "apiVersion: v1\nkind: Config\ncurrent-context: gone\n"

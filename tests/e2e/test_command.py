@@ -8,7 +8,6 @@ import pty
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -354,12 +353,9 @@ def test_a_stdio_server_ends_when_its_client_closes_the_pipe(stdio: subprocess.P
     assert b"Traceback" not in errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stdio_server_ends_on_a_signal_while_its_pipe_is_open(
-    number: signal.Signals, stdio: subprocess.Popen[bytes]
-) -> None:
-    stdio.send_signal(number)
-    assert stdio.wait(timeout=20) in (0, 130, -signal.SIGTERM, 143)
+def test_a_stdio_server_ends_on_ctrl_c_while_its_pipe_is_open(stdio: subprocess.Popen[bytes]) -> None:
+    stdio.send_signal(signal.SIGINT)
+    assert stdio.wait(timeout=20) == 130
     assert stdio.stderr is not None
     assert b"Traceback" not in stdio.stderr.read()
 
@@ -544,7 +540,7 @@ def test_without_a_right_token_nothing_is_answered(
     authorization: str | None, path: str, closed_server: tuple[Server, str, str], http: httpx.Client
 ) -> None:
     server, *_ = closed_server
-    headers = {"authorization": authorization.encode()} if authorization else {}
+    headers = {b"authorization": (authorization or "").encode()} if authorization else {}
     call = http.post if path == "/lever" else http.get
     answer = call(f"{server.url}{path}", headers=headers)
     assert answer.status_code == 401
@@ -582,11 +578,3 @@ async def test_over_http_the_trail_names_the_token_and_the_client_program(
     assert answer is not None
     pending = Changes(ChangesSettings(), server.home).get(answer["change_id"])
     assert (pending.caller, pending.client) == ("token:captain", f"probe-{era} 3.2")
-
-
-def test_the_port_is_free_again_after_ctrl_c(home: Path) -> None:
-    server = Server(home, sys.executable, "-m", "quarterdeck.lever", "0")
-    assert server.stop() in (0, 130, -signal.SIGINT)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", server.port))

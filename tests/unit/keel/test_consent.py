@@ -266,8 +266,10 @@ async def raw(settings: Settings, changes: Changes) -> AsyncIterator[Raw]:
             await over.wait()
 
     holding = asyncio.create_task(hold())
-    await asyncio.wait({holding, found}, return_when=asyncio.FIRST_COMPLETED)
-    yield Raw(found.result())
+    holding.add_done_callback(
+        lambda ended: None if found.done() else found.set_exception(ended.exception() or OSError())
+    )
+    yield Raw(await found)
     over.set()
     await holding
 
