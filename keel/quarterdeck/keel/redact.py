@@ -16,7 +16,7 @@ MARK = "[redacted]"
 
 # Cheap hints decide whether the exact patterns are tried at all: most lines hold no secret. In lower case.
 _HINTS_TEXT = """
-    pass pwd secret token key credential cookie sess dsn bearer basic auth identified ://
+    pass pwd 비밀번호 패스워드 secret token key credential cookie sess dsn bearer basic auth identified ://
     eyj ghp_ gho_ ghu_ ghs_ ghr_ github_pat glpat- gldt- glrt- glcbt- glptt- glsoat- glft- glagent- glsa_ glc_
     akia asia xox xapp sk- sk_ rk_ pk_ aiza -----begin hooks.slack npm_ pypi- hf_ sg. dop_v1 ya29. qd_ hvs. shpat_
     gocspx dapi sig= signature= webhooks --user :aa
@@ -94,7 +94,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
 _WORD = (
     r"(?P<word>passwords?|passwd|passphrase|passcode|pass|pwd|secret[-_]?(?:access[-_]?)?key|secret|token"
     r"|(?:api|access|private|account|shared|auth|encryption|signing|master|license)[-_]?key"
-    r"|credentials?|session[-_]?id|sessid|cookie|dsn)"
+    r"|credentials?|비밀번호|패스워드|session[-_]?id|sessid|cookie|dsn)"
 )
 _REST = r"(?P<rest>[\w.-]{0,40})"
 _NAMED = re.compile(rf"(?i){_WORD}{_REST}(?:\\{{0,3}}[\"'])?\s{{0,4}}(?:=>|:=|[:=]|%3d)[ \t]{{0,8}}")
@@ -217,7 +217,9 @@ def _only_about(named: re.Match[str], text: str) -> bool:
         return False
     pieces = [piece.lower() for piece in _PIECE.findall(rest)]
     if (
-        rest[0].isalpha()
+        pieces
+        and rest[0].isascii()
+        and rest[0].isalpha()
         and rest[0].isupper() == word[-1].isupper()
         and pieces[0] not in ("value", "hash", "data", "key")
     ):

@@ -48,7 +48,10 @@ SECRETS = [
     f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{S}\n-----END PGP PRIVATE KEY BLOCK-----",
 ]  # fmt: skip
 
+SECRETS += [f"비밀번호: {S}", f"DB 비밀번호={S}", f"password한={S}", f"password한글: {S}", f"패스워드 = {S}"]
+
 HARMLESS = [
+    "비밀번호가 틀렸습니다: 3회", "암호화: AES-256", "토큰 만료: 12초 전",
     "token expired", "password: missing", "secretName: blog-tls", "tokens=1520 in 3s", "keyboard", "key not found: 12",
     "Authorization failed", "passed 12 tests", "monkey=banana", "bypass=1", "primary key=user_id", "cache key: user:1",
     "key=user:1", 'Password authentication failed for user "postgres"', "secretKeyRef: db-credentials", "token: 42",
