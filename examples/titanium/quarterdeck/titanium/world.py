@@ -137,6 +137,10 @@ class World:
         self.cluster.change("Node", node, alter, namespace="")
         if type == "Ready" and status != "True":
             self._lose_pods(node)
+        elif type == "Ready":
+            for held in self.cluster.kubelet.held.values():
+                if held.pod["spec"].get("nodeName") == node:
+                    held.written = None  # the kubelet tells anew how its pods are
 
     def _lose_pods(self, node: str) -> None:
         """Pods of a lost node are not ready any more, as the node controller marks them."""

@@ -1,0 +1,75 @@
+"""The first thing a newcomer runs."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "quarterdeck.deck.main", "demo"]
+
+
+def environ(home: Path) -> dict[str, str]:
+    """A clean environment: no cluster, no key, a home of its own."""
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TERM", "VIRTUAL_ENV")}
+    return {**kept, "HOME": str(home)}
+
+
+def test_the_demo_tells_the_whole_story_without_a_terminal(tmp_path: Path) -> None:
+    done = subprocess.run(
+        COMMAND,
+        env=environ(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    story = [
+        "OFFLINE  blog_service",
+        "CrashLoopBackOff",
+        "database is locked",
+        "APPROVAL_REQUIRED",
+        "DONE: Restart deployment blog-service",
+        "all 5 services are online",
+        "Whole:",
+    ]
+    places = [done.stdout.find(words) for words in story]
+    assert -1 not in places, done.stdout
+    assert places == sorted(places)
+    assert list(tmp_path.iterdir()) == []  # it left nothing behind
+
+
+@pytest.mark.parametrize(("typed", "told"), [("yes", "DONE: Restart"), ("no", "Nothing was changed")])
+def test_a_person_at_the_terminal_decides(typed: str, told: str, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(COMMAND, env=environ(tmp_path), stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said, answered = "", False
+    deadline = time.monotonic() + 50
+    try:
+        while time.monotonic() < deadline:
+            if select.select([ours], [], [], 0.2)[0]:
+                try:
+                    said += os.read(ours, 65536).decode(errors="replace")
+                except OSError:
+                    break
+            if not answered and "Type yes to allow it" in said:
+                os.write(ours, f"{typed}\n".encode())
+                answered = True
+            if process.poll() is not None and not select.select([ours], [], [], 0.2)[0]:
+                break
+        assert process.wait(10) == 0, said
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert answered, said
+    assert told in said

@@ -1,0 +1,187 @@
+"""`quarterdeck install` and `uninstall`: what they write, keep, refuse and undo."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quarterdeck.deck import install, uninstall
+from quarterdeck.deck.clients import CLIENTS
+from quarterdeck.keel.errors import Refusal
+
+ENTRIES = ["quarterdeck-stats", "quarterdeck-kubectl", "quarterdeck-logs"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of the test's own in which every client has been started once."""
+    for name in list(os.environ):
+        if name.startswith(("QUARTERDECK_", "CLAUDE_CONFIG", "CODEX_HOME", "XDG_")) or name == "KUBECONFIG":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for client in CLIENTS.values():
+        client.file(sys.platform, os.environ, tmp_path).parent.mkdir(parents=True, exist_ok=True)
+    return tmp_path
+
+
+def run(client: str, *servers: str, **more: Any) -> int:
+    options = {"client": client, "servers": list(servers), "dry_run": False, "project": False, "show": False, **more}
+    return install.run(argparse.Namespace(**options))
+
+
+def remove(client: str, **more: Any) -> int:
+    return uninstall.run(argparse.Namespace(**{"client": client, "dry_run": False, "project": False, **more}))
+
+
+def file_of(client: str, home: Path) -> Path:
+    return CLIENTS[client].file(sys.platform, os.environ, home)
+
+
+def entries(client: str, home: Path) -> dict[str, Any]:
+    text = file_of(client, home).read_text()
+    document = tomllib.loads(text) if CLIENTS[client].toml else json.loads(text)
+    found: dict[str, Any] = document[CLIENTS[client].key]
+    return found
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_every_client_gets_servers_that_start_by_absolute_path(client: str, home: Path) -> None:
+    assert run(client) == 0
+    written = entries(client, home)
+    assert list(written) == ENTRIES
+    for name, entry in written.items():
+        command = entry["command"] if isinstance(entry["command"], list) else [entry["command"], *entry["args"]]
+        assert Path(command[0]).is_absolute()
+        assert command[1:] == ["-m", f"quarterdeck.{name.removeprefix('quarterdeck-')}"]
+        assert None not in entry.values()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_second_run_changes_nothing_and_says_so(
+    client: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(client)
+    before = sorted(path.name for path in file_of(client, home).parent.iterdir())
+    capsys.readouterr()
+    assert run(client) == 0
+    assert "up to date" in capsys.readouterr().out
+    assert sorted(path.name for path in file_of(client, home).parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_uninstall_leaves_what_was_there_before(client: str, home: Path) -> None:
+    path = file_of(client, home)
+    if CLIENTS[client].toml:
+        path.write_text('# mine\nmodel = "x"\n\n[mcp_servers.other]\ncommand = "foo" # really\n')
+    else:
+        path.write_text(json.dumps({"theme": "dark", CLIENTS[client].key: {"other": {"command": "foo"}}}))
+    run(client)
+    assert set(entries(client, home)) == {"other", *ENTRIES}
+    remove(client)
+    assert list(entries(client, home)) == ["other"]
+    text = path.read_text()
+    assert "# mine" in text if CLIENTS[client].toml else json.loads(text)["theme"] == "dark"
+    assert remove(client) == 0
+
+
+def test_comments_in_toml_stay(home: Path) -> None:
+    path = file_of("codex", home)
+    path.write_text('# keep me\nmodel = "x"  # and me\n')
+    run("codex", "stats")
+    assert "# keep me" in path.read_text()
+    assert "# and me" in path.read_text()
+
+
+def test_the_old_file_is_kept_with_its_permissions(home: Path) -> None:
+    path = file_of("cursor", home)
+    path.write_text("{}")
+    path.chmod(0o640)
+    run("cursor", "logs")
+    kept = [p for p in path.parent.iterdir() if "before-quarterdeck" in p.name]
+    assert [p.read_text() for p in kept] == ["{}"]
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_dry_run_shows_and_writes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("cursor", dry_run=True)
+    assert "+" in capsys.readouterr().out
+    assert not file_of("cursor", home).exists()
+
+
+def test_print_is_only_the_configuration(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("vscode", "stats", show=True)
+    assert list(json.loads(capsys.readouterr().out)["servers"]) == ["quarterdeck-stats"]
+    assert not file_of("vscode", home).exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["{broken", '{"a": 1,}', '// comment\n{"mcpServers": {}}', "[1, 2]", '{"mcpServers": []}']
+)
+def test_a_file_that_is_not_plain_json_is_refused_and_left_alone(text: str, home: Path) -> None:
+    path = file_of("cursor", home)
+    path.write_text(text)
+    with pytest.raises(Refusal, match="nothing was changed"):
+        run("cursor")
+    assert path.read_text() == text
+
+
+def test_a_linked_file_stays_a_link(home: Path, tmp_path: Path) -> None:
+    target = tmp_path / "dotfiles.json"
+    target.write_text("{}")
+    path = file_of("cursor", home)
+    path.symlink_to(target)
+    run("cursor", "stats")
+    assert path.is_symlink()
+    assert "quarterdeck-stats" in target.read_text()
+
+
+def test_a_client_that_was_never_started_is_said_to_be_missing(home: Path) -> None:
+    file_of("windsurf", home).parent.rmdir()
+    with pytest.raises(Refusal, match="does not seem to be installed"):
+        run("windsurf")
+
+
+def test_settings_of_the_shell_go_along_but_secrets_do_not(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QUARTERDECK_STATS_URL", "http://127.0.0.1:7100")
+    monkeypatch.setenv("QUARTERDECK_LOGS_LOKI_TOKEN", "planted-secret-11")
+    monkeypatch.setenv("QUARTERDECK_STATS_PROMETHEUS_URL", "http://me:planted-secret-12@127.0.0.1:9090")
+    run("cursor")
+    assert entries("cursor", home)["quarterdeck-stats"]["env"] == {"QUARTERDECK_STATS_URL": "http://127.0.0.1:7100"}
+    assert "planted-secret" not in file_of("cursor", home).read_text() + capsys.readouterr().out
+
+
+def test_a_project_file_lies_in_the_project(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    run("claude-code", "stats", project=True)
+    assert "quarterdeck-stats" in json.loads((project / ".mcp.json").read_text())["mcpServers"]
+    with pytest.raises(Refusal, match="no file inside a project"):
+        run("windsurf", project=True)
+
+
+def test_an_unknown_server_is_refused() -> None:
+    with pytest.raises(Refusal, match="There are: stats, kubectl, logs"):
+        run("cursor", "nope")
+
+
+def test_files_lie_where_each_system_keeps_them() -> None:
+    home, windows = Path("/home/me"), {"APPDATA": "/users/me/AppData/Roaming"}
+    desktop, vscode = CLIENTS["claude-desktop"].file, CLIENTS["vscode"].file
+    name = "claude_desktop_config.json"
+    assert desktop("linux", {}, home) == home / ".config/Claude" / name
+    assert desktop("linux", {"XDG_CONFIG_HOME": "/etc/x"}, home) == Path("/etc/x/Claude") / name
+    assert desktop("darwin", {}, home) == home / "Library/Application Support/Claude" / name
+    assert desktop("win32", windows, home) == Path("/users/me/AppData/Roaming/Claude") / name
+    assert vscode("darwin", {}, home) == home / "Library/Application Support/Code/User/mcp.json"
+    assert CLIENTS["codex"].file("linux", {"CODEX_HOME": "/c"}, home) == Path("/c/config.toml")
+    assert CLIENTS["claude-code"].file("linux", {}, home) == home / ".claude.json"
