@@ -333,6 +333,11 @@ class Clusters:
             raise Refusal(
                 f"Context {name} cannot be used: {_short(error)}. Does `kubectl --context {name} get pods` work?"
             ) from None
+        if not configuration.verify_ssl:
+            import urllib3
+
+            # The person wrote insecure-skip-tls-verify; a warning at each request would tell nobody anything.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         namespace = self._settings.namespace or names.get(name) or "default"
         return Cluster(name, namespace, client.ApiClient(configuration), self._settings)
 
