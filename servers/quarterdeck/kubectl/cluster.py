@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from urllib.parse import quote, urlencode
 
 from pydantic_core import from_json, to_json
 
-from quarterdeck.keel.answers import clip, plain
+from quarterdeck.keel.answers import clip, one_line, plain
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.redact import redact, remember
 from quarterdeck.keel.settings import KubectlSettings
@@ -148,6 +149,8 @@ class Cluster:
                 raise
             finally:
                 response.release_conn()
+        except urllib3.exceptions.NewConnectionError as error:  # urllib3 counts it among the time-outs
+            raise self._unreachable(error) from None
         except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ConnectTimeoutError) as error:
             connecting = isinstance(error, urllib3.exceptions.ConnectTimeoutError)
             within = min(5.0, total) if connecting else total
@@ -165,10 +168,13 @@ class Cluster:
                 f"The API server of context {self.name} broke off inside its answer ({_short(error)}). Try again."
             ) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Refusal(
-                f"The API server of context {self.name} ({self.host}) cannot be reached: {_short(error)}. "
-                "Is the cluster running, and is this the right context?"
-            ) from None
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: Exception) -> Refusal:
+        return Refusal(
+            f"The API server of context {self.name} ({self.host}) cannot be reached: {_short(error)}. "
+            "Is the cluster running, and is this the right context?"
+        )
 
     def _read(self, response: Any, path: str, most: int) -> bytes:
         deadline = time.monotonic() + self._settings.timeout_s * 2
@@ -226,8 +232,8 @@ class _BrokenOff(Refusal):
 
 
 def _short(error: Exception) -> str:
-    text = redact(plain(str(getattr(error, "reason", None) or error)))
-    return clip(text.rpartition(">: ")[2] or text, 160)
+    text = redact(one_line(str(getattr(error, "reason", None) or error)))
+    return clip(re.sub(r"^\w+\(.*?\): ", "", text), 160)
 
 
 def path_of(
