@@ -53,8 +53,8 @@ def test_stats_have_the_shape_of_the_real_balancer(world: PracticeWorld) -> None
     assert set(found) >= {"load-balancer", "api-gateway", "auth", "user_service", "blog_service", "database", "cache"}
     own = found["load-balancer"]
     assert set(own) == {
-        "total_requests", "success_rate", "avg_response_time_ms", "avg_response_time_ms_lifetime", "requests_per_second",
-        "status", "has_real_traffic",
+        "total_requests", "success_rate", "avg_response_time_ms", "avg_response_time_ms_lifetime",
+        "requests_per_second", "status", "has_real_traffic",
     }  # fmt: skip
     assert 0 <= own["success_rate"] <= 100
     assert all(
