@@ -30,7 +30,8 @@ LEVER = str(Path(__file__).parents[1] / "data" / "lever")
 ERAS = ("auto", "legacy")
 # Like a terminal of one's own: it gets a controlling terminal, so that Ctrl-C is a signal.
 IN_A_TERMINAL = (
-    "import fcntl, os, sys, termios\n"
+    "import fcntl, os, signal, sys, termios\n"
+    "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"  # a suite in the background passes on an ignored Ctrl-C
     "os.setsid()\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\nos.execv(sys.argv[1], sys.argv[1:])"
 )
 AGENT_SHELLS = ("CLAUDECODE", "GEMINI_CLI", "CODEX_SANDBOX", "CURSOR_AGENT", "OPENCODE")
