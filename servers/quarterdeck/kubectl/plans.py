@@ -32,7 +32,7 @@ def restart(cluster: Cluster, namespace: str, name: str, verify_s: float) -> Pla
         raise Refusal(f"Deployment {name} is paused, so a restart would do nothing. Resume it first (apply_manifest).")
 
     def patch(_: Object | None = None) -> Object:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         return {"spec": {"template": {"metadata": {"annotations": {RESTARTED: now}}}}}
 
     patched.try_out(patch(), STRATEGIC)
@@ -94,13 +94,17 @@ def rollback(cluster: Cluster, namespace: str, name: str, revision: int | None, 
     sets = rollouts.replica_sets(cluster, namespace, patched.live)
     current = rollouts.revision(patched.live)
     older = [rs for rs in sets if rollouts.revision(rs) != current]
-    chosen = next((rs for rs in older if revision in (None, 0, rollouts.revision(rs))), None)
+    now = rollouts.template(patched.live)
+    if revision:
+        chosen = next((rs for rs in older if rollouts.revision(rs) == revision), None)
+    else:
+        chosen = next((rs for rs in older if rollouts.template(rs) != now), None)
     if chosen is None:
         known = ", ".join(str(rollouts.revision(rs)) for rs in older) or "none"
         asked = f"revision {revision}" if revision else "an earlier revision"
         raise Refusal(f"Deployment {name} has no {asked} to go back to. Earlier revisions: {known} (now: {current}).")
     template = rollouts.template(chosen)
-    if template == rollouts.template(patched.live):
+    if template == now:
         raise Refusal(f"Revision {rollouts.revision(chosen)} is what runs already. Nothing to change.")
 
     def patch(live: Object) -> Object:
@@ -115,7 +119,7 @@ def rollback(cluster: Cluster, namespace: str, name: str, revision: int | None, 
         summary=f"Roll deployment {name} back from revision {current} to revision {to}",
         targets=(patched.target,),
         before=f"revision {current}",
-        after=f"revision {to}; in the pod template:\n{diffs.diff(rollouts.template(patched.live), template)}",
+        after=f"revision {to}; in the pod template:\n{diffs.diff(now, template)}",
         undo=_call(cluster, "rollback_deployment", deployment=name, revision=current, namespace=namespace),
         exact=json.dumps(template, sort_keys=True),
         warnings=_state(patched.live),

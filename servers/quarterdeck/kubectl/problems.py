@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from quarterdeck.keel.answers import fit
@@ -180,7 +181,7 @@ def _group(
         evidence.append("states: " + ", ".join(f"{many} {state}" for state, many in states.most_common(5)))
     if reason == "not ready":
         evidence += _unhealthy_events(cluster, namespace, worst)
-    if reason in ("starting", "terminating", "restarted once"):
+    if reason in ("starting", "terminating", "restarted lately"):
         severity = "low"
     name = worst["metadata"]["name"]
     last_words = f"get_pod_logs(pod_name={name}, previous=true) shows its last words"
@@ -188,7 +189,7 @@ def _group(
         "CrashLoopBackOff": last_words,
         "Error": last_words,
         "keeps restarting": last_words,
-        "restarted once": last_words,
+        "restarted lately": last_words,
         "OOMKilled": f"top_pods, and the limit in describe_pod(pod_name={name}); raise the limit or mend the leak",
         "ImagePullBackOff": "rollout_history: was the image just changed? rollback_deployment goes back",
         "ErrImagePull": "rollout_history: was the image just changed? rollback_deployment goes back",
@@ -211,7 +212,7 @@ ORDER_OF_REASONS = {
     "unschedulable": 70,
     "not ready": 60,
     "keeps restarting": 50,
-    "restarted once": 15,
+    "restarted lately": 15,
     "Unknown": 60,
     "terminating": 20,
     "starting": 10,
@@ -227,7 +228,8 @@ def reason_of(pod: Object) -> tuple[str, str]:
     for entry in entries.values():
         last = dig(entry, "lastState", "terminated") or dig(entry, "state", "terminated") or {}
         waiting = dig(entry, "state", "waiting") or {}
-        if last.get("reason") == "OOMKilled" and not entry.get("ready"):
+        to_blame = "running" not in (entry.get("state") or {}) or since(last) < pods.LATELY
+        if last.get("reason") == "OOMKilled" and not entry.get("ready") and to_blame:
             return "OOMKilled", f"container {entry['name']} was killed for using more memory than its limit"
         if waiting.get("reason") == "CrashLoopBackOff":
             code = last.get("exitCode")
@@ -247,18 +249,27 @@ def reason_of(pod: Object) -> tuple[str, str]:
         return "terminating", f"is being deleted since {age(pod['metadata']['deletionTimestamp'])}"
     if status.get("phase") == "Running":
         restarts = sum(entry.get("restartCount", 0) for entry in entries.values())
+        last = last_end(entries)
         unready = [e["name"] for e in entries.values() if not e.get("ready")]
         if restarts and not unready:
-            many = "restarted once" if restarts == 1 else "keeps restarting"
-            return many, f"runs now, after {restarts} restart{'s' if restarts > 1 else ''}: {_last(entries)}"
+            often = restarts >= 3 and since(last) < timedelta(minutes=2)
+            said = f"{restarts} restart{'s' if restarts > 1 else ''}; the last end: {pods.ended(last)}"
+            return ("keeps restarting" if often else "restarted lately"), f"runs now, after {said}"
         return "not ready", f"runs, but {', '.join(unready) or 'it'} is not ready"
     return "starting", f"{status.get('phase', 'Unknown')} for {age(pod['metadata'].get('creationTimestamp'))}"
 
 
-def _last(entries: dict[str, Object]) -> str:
-    ends = [(dig(e, "lastState", "terminated") or {}, name) for name, e in entries.items()]
-    end, name = max(ends, key=lambda found: str(found[0].get("finishedAt", "")))
-    return f"container {name} last ended with {pods.ended(end)}" if end else "nobody kept why"
+def last_end(entries: dict[str, Object]) -> Object:
+    ends = [dig(entry, "lastState", "terminated") or {} for entry in entries.values()]
+    return max(ends, key=lambda end: str(end.get("finishedAt", "")), default={})
+
+
+def since(end: Object) -> timedelta:
+    """How long ago a container ended; a long time when nobody kept it."""
+    try:
+        return datetime.now(UTC) - datetime.fromisoformat(str(end.get("finishedAt")))
+    except (TypeError, ValueError):
+        return timedelta.max
 
 
 def _unhealthy_events(cluster: Cluster, namespace: str, pod: Object) -> list[str]:

@@ -15,7 +15,7 @@ from quarterdeck.keel.redact import redact, remember
 from quarterdeck.kubectl.cluster import TABLE, ApiRefusal, Cluster, Object, path_of
 
 DISCOVERY_S = 300.0
-HIDDEN = "(hidden)"
+HIDDEN = "<hidden>"
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def _hide_secret(object: Object, copied: Object) -> None:
         values = object.get(field)
         if not isinstance(values, dict):
             continue
-        copied[field] = {key: f"{HIDDEN[:-1]}, {len(str(value))} characters)" for key, value in values.items()}
+        copied[field] = dict.fromkeys(values, HIDDEN)
         for value in values.values():
             if isinstance(value, str):
                 remember([value])

@@ -57,7 +57,7 @@ def test_a_changed_value_of_a_secret_is_named_beside_other_differences() -> None
     said = diffs.diff(before, after)
     assert "+    team: a" in said
     assert "~ data.password: its value changes (hidden)" in said
-    assert "+  extra: (hidden, " in said
+    assert "+  extra: <hidden>" in said
     for value in ("old-planted", "new-planted", "x-planted"):
         assert value not in said
         assert base64.b64encode(value.encode()).decode() not in said

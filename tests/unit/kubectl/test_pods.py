@@ -179,7 +179,7 @@ def container(state: dict[str, Any], **more: Any) -> dict[str, Any]:
         (container({"terminated": {"exitCode": 2, "reason": "Error"}}), "Error", "ended: exit code 2"),
         (
             container({"running": {}}, ready=True, restartCount=3, lastState={"terminated": {"exitCode": 1}}),
-            "keeps restarting", None,
+            "restarted lately", None,
         ),
         ({"metadata": {"name": "w"}, "status": {"phase": "Failed", "reason": "Evicted"}}, "Evicted", "Evicted"),
     ],
