@@ -52,12 +52,14 @@ def merge(path: Path, more: dict[str, Any]) -> None:
 
 
 def claude(node: Any, home: Path, model: Any) -> str:
-    """One headless turn. On a busy machine it may ask its model before the servers are up: then once more."""
+    """One headless turn with the servers that were installed; named on the command line, they are waited for."""
+    servers = json.loads((home / ".claude.json").read_text())["mcpServers"]
+    (home / "servers.json").write_text(json.dumps({"mcpServers": servers}))
     said = ""
     for _ in range(3):
         done = node.run(
-            "claude", "-p", "go", "--output-format", "stream-json", "--verbose",
-            "--allowedTools", "mcp__quarterdeck-kubectl", home=home, timeout=90,
+            "claude", "-p", "go", "--output-format", "stream-json", "--verbose", "--strict-mcp-config",
+            "--mcp-config", str(home / "servers.json"), "--allowedTools", "mcp__quarterdeck-kubectl", home=home, timeout=90,
             ANTHROPIC_BASE_URL=model.url, ANTHROPIC_API_KEY="any", ENABLE_TOOL_SEARCH="false",
             DISABLE_AUTOUPDATER="1", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1", IS_SANDBOX="1",
         )  # fmt: skip
