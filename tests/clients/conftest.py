@@ -1,6 +1,6 @@
 """Node and the npm packages of real clients, installed once into a cache, and the practice world they look at.
 
-pytest -m clients        # installs about 700 MB on the first run, into $QUARTERDECK_CLIENTS_CACHE
+pytest -m clients        # installs about 1.3 GB on the first run, into $QUARTERDECK_CLIENTS_CACHE
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ PACKAGES = (
     "@modelcontextprotocol/inspector",
     "@anthropic-ai/claude-code",
     "@google/gemini-cli",
+    "@openai/codex",
     "opencode-ai",
 )
 

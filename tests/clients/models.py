@@ -57,6 +57,8 @@ class Model:
             return {"input_tokens": 10}
         if path.partition("?")[0].endswith("/messages"):
             return self._anthropic(body)
+        if path.partition("?")[0].endswith("/responses"):
+            return self._responses(body)
         if path.endswith("/chat/completions"):
             return self._chat(body)
         if "generateContent" in path or "GenerateContent" in path:
@@ -104,6 +106,37 @@ class Model:
                 "usage": {"output_tokens": 1},
             },
             {"type": "message_stop"},
+        ]
+        return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
+
+    def _responses(self, body: dict[str, Any]) -> list[str]:
+        results = [item for item in body.get("input") or [] if item.get("type") == "function_call_output"]
+        if results:
+            self.result = json.dumps(results[-1].get("output"), ensure_ascii=False)
+        names, spaces = [], {}
+        for tool in body.get("tools") or []:
+            for inner in tool.get("tools") or [tool]:  # Codex groups a server's tools in a namespace
+                if inner.get("name"):
+                    names.append(inner["name"])
+                    if inner is not tool:
+                        spaces[inner["name"]] = tool.get("name")
+        name = self._choose(names)
+        item: dict[str, Any] = {
+            "type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+            "content": [{"type": "output_text", "text": "done", "annotations": []}],
+        }  # fmt: skip
+        if name and not results:
+            item = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": name, "status": "completed"}
+            item["arguments"] = json.dumps(self.arguments)
+            if spaces.get(name):
+                item["namespace"] = spaces[name]
+        usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+        whole = {"id": "resp_1", "object": "response", "status": "completed", "output": [item], "usage": usage}
+        events: list[dict[str, Any]] = [
+            {"type": "response.created", "response": {"id": "resp_1", "object": "response", "status": "in_progress"}},
+            {"type": "response.output_item.added", "output_index": 0, "item": item},
+            {"type": "response.output_item.done", "output_index": 0, "item": item},
+            {"type": "response.completed", "response": whole},
         ]
         return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
 

@@ -58,8 +58,8 @@ def claude(node: Any, home: Path, model: Any) -> str:
     said = ""
     for _ in range(3):
         done = node.run(
-            "claude", "-p", "go", "--output-format", "stream-json", "--verbose", "--strict-mcp-config",
-            "--mcp-config", str(home / "servers.json"), "--allowedTools", "mcp__quarterdeck-kubectl", home=home, timeout=90,
+            "claude", "-p", "go", "--output-format", "stream-json", "--verbose", "--strict-mcp-config", "--mcp-config",
+            str(home / "servers.json"), "--allowedTools", "mcp__quarterdeck-kubectl", home=home, timeout=90,
             ANTHROPIC_BASE_URL=model.url, ANTHROPIC_API_KEY="any", ENABLE_TOOL_SEARCH="false",
             DISABLE_AUTOUPDATER="1", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1", IS_SANDBOX="1",
         )  # fmt: skip
@@ -110,6 +110,23 @@ def test_opencode_calls_a_tool_and_reads_the_answer(node: Any, home: Path, world
         }
         merge(home / ".config/opencode/opencode.json", {"provider": {"scripted": provider}, "model": "scripted/m"})
         done = node.run("opencode", "run", "--format", "json", "--model", "scripted/m", "go", home=home, timeout=200)
+    assert any(name.endswith("rollback_deployment") for name in model.offered), (done.stdout + done.stderr)[-800:]
+    assert "nothing unhealthy found" in model.result, (model.result[:500], (done.stdout + done.stderr)[-800:])
+
+
+def test_codex_calls_a_tool_and_reads_the_answer(node: Any, home: Path, world: Any) -> None:
+    install("codex", home, world)
+    path = home / ".codex" / "config.toml"
+    with scripted("find_problems") as model:
+        own = (
+            'model = "m"\nmodel_provider = "scripted"\napproval_policy = "never"\n\n'
+            f'[model_providers.scripted]\nname = "scripted"\nbase_url = "{model.url}/v1"\n'
+            'wire_api = "responses"\nenv_key = "SCRIPTED_KEY"\n\n'
+        )
+        path.write_text(own + path.read_text().replace("startup_timeout_sec", "required = true\nstartup_timeout_sec"))
+        done = node.run(
+            "codex", "exec", "--skip-git-repo-check", "--json", "go", home=home, timeout=120, SCRIPTED_KEY="any"
+        )
     assert any(name.endswith("rollback_deployment") for name in model.offered), (done.stdout + done.stderr)[-800:]
     assert "nothing unhealthy found" in model.result, (model.result[:500], (done.stdout + done.stderr)[-800:])
 
