@@ -117,10 +117,12 @@ async def until_online(stats: Client[Any]) -> None:
 
 
 async def until(stats: Client[Any], status: str) -> None:
-    """Wait, at most 20 s, until the blog service is seen as `status`."""
+    """Wait, at most 20 s, until the blog service stays `status` for a second: a crash loop is up now and then."""
+    seen = 0
     for _ in range(80):
         result = await stats.call_tool("get_service_status", {"service_name": "blog_service"})
-        if (result.structured_content or {}).get("status") == status:
+        seen = seen + 1 if (result.structured_content or {}).get("status") == status else 0
+        if seen == 4:
             return
         await asyncio.sleep(0.25)
 

@@ -88,7 +88,8 @@ def serve(*, free: bool, speed: float) -> int:
         print("The practice world is running. Point Quarterdeck at it, in another terminal:\n")
         for name, value in {**world.environment(), "KUBECONFIG": str(world.kubeconfig)}.items():
             print(f"export {name}='{value}'")
-        print("\nBreak something with `quarterdeck world break blog-locked`, mend it with `quarterdeck world clear`.")
+        print("\nThen, in that terminal, `quarterdeck install CLIENT` hands these on to your AI client; restart it.")
+        print("Break something with `quarterdeck world break blog-locked`, mend it with `quarterdeck world clear`.")
         print("`quarterdeck world faults` lists what can break. Ctrl-C stops.", flush=True)
         while True:
             time.sleep(3600)
