@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from quarterdeck.keel.answers import clip, fit, plain
@@ -71,11 +71,7 @@ def list_pods(cluster: Cluster, namespace: str, selector: str | None, status: st
         resources.check_namespace(cluster, namespace)
     by_status = dict(Counter(row.status for row in found).most_common(12))
     if status:
-        found = [
-            row
-            for row in found
-            if status.lower() in row.status.lower() or (status.lower() == "unhealthy" and unhealthy(row))
-        ]
+        found = [row for row in found if _is(row, status.lower())]
     ordered = sorted(found, key=rank)
     shown = ordered[offset : offset + 100]
     sick = sum(1 for row in found if unhealthy(row))
@@ -93,6 +89,12 @@ def list_pods(cluster: Cluster, namespace: str, selector: str | None, status: st
         )
 
     return fit(make, len(shown))
+
+
+def _is(row: PodRow, status: str) -> bool:
+    if status == "unhealthy":
+        return unhealthy(row) or restarted_lately(row)
+    return status in row.status.lower()
 
 
 def describe(cluster: Cluster, namespace: str, name: str) -> PodDescription:
@@ -219,7 +221,7 @@ def why(pod: Object) -> list[str]:
 
 
 def _why_container(pod: Object, name: str, entry: Object) -> list[str]:
-    state, last = entry.get("state") or {}, dig(entry, "lastState", "terminated")
+    state, last = entry.get("state") or {}, last_end(entry)
     waiting, end = state.get("waiting"), state.get("terminated")
     said = []
     if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
@@ -228,6 +230,10 @@ def _why_container(pod: Object, name: str, entry: Object) -> list[str]:
         said.append(f"container {name} ended: {ended(end)}")
     elif last and (waiting or entry.get("restartCount", 0)) and not entry.get("ready"):
         said.append(f"container {name} last ended: {ended(last)}")
+    elif last and since(last) < LATELY:
+        said.append(
+            f"container {name} runs again after {entry.get('restartCount', 0)} restarts; it ended: {ended(last)}"
+        )
     spec: Object = next((s for s, init in specs(pod) if s["name"] == name and not init), {})
     if "running" in state and not entry.get("ready") and spec:
         starting = spec.get("startupProbe") and not entry.get("started", True)
@@ -235,6 +241,19 @@ def _why_container(pod: Object, name: str, entry: Object) -> list[str]:
         because = f": its {probe} probe fails" if spec.get(f"{probe}Probe") else ""
         said.append(f"container {name} runs but is not ready{because}")
     return said
+
+
+def last_end(entry: Object) -> Object:
+    found: Object = dig(entry, "lastState", "terminated") or {}
+    return found
+
+
+def since(end: Object) -> timedelta:
+    """How long ago a container ended; a long time when nobody kept it."""
+    try:
+        return datetime.now(UTC) - datetime.fromisoformat(str(end.get("finishedAt")))
+    except (TypeError, ValueError):
+        return timedelta.max
 
 
 def ended(state: Object) -> str:
@@ -256,7 +275,7 @@ def _container(pod: Object, spec: Object, init: bool) -> ContainerSaid:
         said = f"waiting: {state['waiting'].get('reason', '')} {outside(state['waiting'].get('message', ''))}".strip()
     else:
         said = "not started"
-    last = dig(entry, "lastState", "terminated")
+    last = last_end(entry)
     limits = spec.get("resources") or {}
     resources_said = "; ".join(
         f"{group} " + ", ".join(f"{key}={value}" for key, value in values.items())

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from quarterdeck.keel.answers import fit
@@ -16,6 +16,7 @@ from quarterdeck.kubectl.cluster import ApiRefusal, Cluster, Object
 from quarterdeck.kubectl.models import PodRow, Problem, Problems, Severity
 from quarterdeck.kubectl.words import age, dig, outside
 
+OFTEN = timedelta(minutes=5)
 LOOKED_AT = 24
 """Unhealthy pods that are read one by one; the rest are counted by their status."""
 ORDER = {"high": 0, "medium": 1, "low": 2}
@@ -177,6 +178,8 @@ def _group(
             evidence.append("the old revision still serves: only the new one fails")
         elif _none_available(deployment):
             severity = "high"
+    if reason == "OOMKilled" and _well_now(worst) and not _again_and_again(worst):
+        severity = "medium"
     if len(states) > 1:
         evidence.append("states: " + ", ".join(f"{many} {state}" for state, many in states.most_common(5)))
     if reason == "not ready":
@@ -211,7 +214,7 @@ ORDER_OF_REASONS = {
     "Evicted": 75,
     "unschedulable": 70,
     "not ready": 60,
-    "keeps restarting": 50,
+    "keeps restarting": 78,
     "restarted lately": 15,
     "Unknown": 60,
     "terminating": 20,
@@ -228,8 +231,8 @@ def reason_of(pod: Object) -> tuple[str, str]:
     for entry in entries.values():
         last = dig(entry, "lastState", "terminated") or dig(entry, "state", "terminated") or {}
         waiting = dig(entry, "state", "waiting") or {}
-        to_blame = "running" not in (entry.get("state") or {}) or since(last) < pods.LATELY
-        if last.get("reason") == "OOMKilled" and not entry.get("ready") and to_blame:
+        to_blame = "running" not in (entry.get("state") or {}) or pods.since(last) < pods.LATELY
+        if last.get("reason") == "OOMKilled" and to_blame:
             return "OOMKilled", f"container {entry['name']} was killed for using more memory than its limit"
         if waiting.get("reason") == "CrashLoopBackOff":
             code = last.get("exitCode")
@@ -238,7 +241,9 @@ def reason_of(pod: Object) -> tuple[str, str]:
                 f"container {entry['name']} keeps ending (exit code {code}), {entry.get('restartCount', 0)} restarts",
             )
         if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            return str(waiting["reason"]), outside(waiting.get("message") or waiting["reason"])
+            said = outside(waiting.get("message") or waiting["reason"])
+            image = _image(pod, entry["name"]) if "Image" in waiting["reason"] else ""
+            return str(waiting["reason"]), said if image in said else f"image {image}: {said}"
         ended = dig(entry, "state", "terminated") or {}
         if ended.get("exitCode"):
             return "Error", f"container {entry['name']} ended with exit code {ended['exitCode']}"
@@ -249,27 +254,27 @@ def reason_of(pod: Object) -> tuple[str, str]:
         return "terminating", f"is being deleted since {age(pod['metadata']['deletionTimestamp'])}"
     if status.get("phase") == "Running":
         restarts = sum(entry.get("restartCount", 0) for entry in entries.values())
-        last = last_end(entries)
         unready = [e["name"] for e in entries.values() if not e.get("ready")]
         if restarts and not unready:
-            often = restarts >= 3 and since(last) < timedelta(minutes=2)
-            said = f"{restarts} restart{'s' if restarts > 1 else ''}; the last end: {pods.ended(last)}"
-            return ("keeps restarting" if often else "restarted lately"), f"runs now, after {said}"
+            said = f"runs now, after {restarts} restart{'s' if restarts > 1 else ''}"
+            return ("keeps restarting" if _again_and_again(pod) else "restarted lately"), said
         return "not ready", f"runs, but {', '.join(unready) or 'it'} is not ready"
     return "starting", f"{status.get('phase', 'Unknown')} for {age(pod['metadata'].get('creationTimestamp'))}"
 
 
-def last_end(entries: dict[str, Object]) -> Object:
-    ends = [dig(entry, "lastState", "terminated") or {} for entry in entries.values()]
-    return max(ends, key=lambda end: str(end.get("finishedAt", "")), default={})
+def _image(pod: Object, container: str) -> str:
+    return next((outside(spec.get("image", ""), 160) for spec, _ in pods.specs(pod) if spec["name"] == container), "")
 
 
-def since(end: Object) -> timedelta:
-    """How long ago a container ended; a long time when nobody kept it."""
-    try:
-        return datetime.now(UTC) - datetime.fromisoformat(str(end.get("finishedAt")))
-    except (TypeError, ValueError):
-        return timedelta.max
+def _well_now(pod: Object) -> bool:
+    entries = pods.statuses(pod).values()
+    return bool(entries) and all(entry.get("ready") for entry in entries)
+
+
+def _again_and_again(pod: Object) -> bool:
+    entries = pods.statuses(pod).values()
+    often = sum(entry.get("restartCount", 0) for entry in entries) >= 3
+    return often and any(pods.since(pods.last_end(entry)) < OFTEN for entry in entries)
 
 
 def _unhealthy_events(cluster: Cluster, namespace: str, pod: Object) -> list[str]:

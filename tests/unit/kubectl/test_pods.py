@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -43,6 +44,8 @@ def test_the_worst_pods_come_first_and_finished_ones_last(api: Api, cluster: Clu
     order = [pod.name[0] for pod in found.pods]
     assert "".join(order) == "ghfecbda"
     assert found.where == "namespace shop of here; 4 unhealthy, listed first"
+    failing = pods.list_pods(cluster, "shop", None, "unhealthy", 0)
+    assert [pod.name[0] for pod in failing.pods] == list("ghfec")
     asked = parse_qs(urlsplit(api.asked[0][1]).query)
     assert asked == {"includeObject": ["None"]}
     assert "as=Table" in api.headers[0]
@@ -188,3 +191,22 @@ def test_the_reason_of_an_unhealthy_pod(pod: dict[str, Any], reason: str, why: s
     assert problems.reason_of(pod)[0] == reason
     said = pods.why(pod)
     assert (why in said[-1]) if why else said == []
+
+
+@pytest.mark.parametrize(
+    ("end", "restarts", "ago", "reason"),
+    [
+        ("OOMKilled", 1, 60, "OOMKilled"),
+        ("OOMKilled", 1, 3600, "restarted lately"),
+        ("Error", 3, 60, "keeps restarting"),
+        ("Error", 3, 500, "restarted lately"),
+    ],
+)
+def test_a_pod_that_is_well_between_two_ends_is_not_taken_for_well(
+    end: str, restarts: int, ago: float, reason: str
+) -> None:
+    finished = (datetime.now(UTC) - timedelta(seconds=ago)).isoformat()
+    last = {"terminated": {"exitCode": 1, "reason": end, "finishedAt": finished}}
+    pod = container({"running": {}}, ready=True, restartCount=restarts, lastState=last)
+    assert problems.reason_of(pod)[0] == reason
+    assert bool(pods.why(pod)) is (ago < 600)
