@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from quarterdeck.deck.clients import CLIENTS
-from quarterdeck.deck.install import PREFIX, SERVERS
+from quarterdeck.deck.install import PREFIX, SERVERS, started
 from quarterdeck.keel.answers import clip, plain
 from quarterdeck.keel.changes import Changes
 from quarterdeck.keel.errors import Refusal
@@ -203,12 +203,12 @@ def _files(settings: Settings) -> list[Finding]:
 
 def servers(_: Settings) -> list[Finding]:
     """Each server really starts over stdio and lists its tools."""
-    started = {name: time.monotonic() for name in SERVERS}
-    running = {name: _launch([sys.executable, "-m", f"quarterdeck.{name}"], dict(os.environ)) for name in SERVERS}
+    begun = {name: time.monotonic() for name in SERVERS}
+    running = {name: _launch([sys.executable, *started(name)], dict(os.environ)) for name in SERVERS}
     found = []
     for name, process in running.items():
         count, problem = _tools(process)
-        took = time.monotonic() - started[name]
+        took = time.monotonic() - begun[name]
         if count:
             found.append(Finding(OK, f"server {name}", f"starts, {count} tools, {took:.1f} s (all at once)"))
         else:

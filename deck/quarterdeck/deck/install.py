@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal(f"There is no server {unknown[0]!r}. There are: {', '.join(SERVERS)}.")
     names = arguments.servers or list(SERVERS)
     env, withheld = environment(os.environ)
-    entries = {f"{PREFIX}{name}": client.entry(sys.executable, ["-m", f"quarterdeck.{name}"], env) for name in names}
+    entries = {f"{PREFIX}{name}": client.entry(sys.executable, started(name), env) for name in names}
     if arguments.show:
         print(render(client, {client.key: entries}), end="")
         return 0
@@ -64,6 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"\n{client.title} now has {', '.join(entries)}. {client.after}")
         print('Then ask it: "What is wrong in my cluster right now?"')
     return 0
+
+
+def started(name: str) -> list[str]:
+    """Python's arguments. Without -P it would import from the folder it is started in: a stranger's open repository."""
+    return ["-P", "-m", f"quarterdeck.{name}"]
 
 
 def environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

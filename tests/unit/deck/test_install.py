@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_every_client_gets_servers_that_start_by_absolute_path(client: str, home
     for name, entry in written.items():
         command = entry["command"] if isinstance(entry["command"], list) else [entry["command"], *entry["args"]]
         assert Path(command[0]).is_absolute()
-        assert command[1:] == ["-m", f"quarterdeck.{name.removeprefix('quarterdeck-')}"]
+        assert command[1:] == ["-P", "-m", f"quarterdeck.{name.removeprefix('quarterdeck-')}"]
         assert None not in entry.values()
 
 
@@ -185,3 +186,18 @@ def test_files_lie_where_each_system_keeps_them() -> None:
     assert vscode("darwin", {}, home) == home / "Library/Application Support/Code/User/mcp.json"
     assert CLIENTS["codex"].file("linux", {"CODEX_HOME": "/c"}, home) == Path("/c/config.toml")
     assert CLIENTS["claude-code"].file("linux", {}, home) == home / ".claude.json"
+
+
+def test_what_is_written_runs_no_code_of_the_folder_it_is_started_in(home: Path, tmp_path: Path) -> None:
+    """Clients start servers inside whatever repository is open."""
+    run("cursor", "stats")
+    entry = entries("cursor", home)["quarterdeck-stats"]
+    repository = tmp_path / "repository"
+    (repository / "quarterdeck" / "stats").mkdir(parents=True)
+    for name in ("fastmcp.py", "quarterdeck/__init__.py", "quarterdeck/stats/__main__.py"):
+        (repository / name).write_text("raise SystemExit('a stranger ran')")
+    done = subprocess.run(
+        [entry["command"], *entry["args"]],
+        cwd=repository, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "stranger" in done.stderr) == (0, False), done.stderr
