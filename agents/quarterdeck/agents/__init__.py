@@ -1,0 +1,1 @@
+"""Headless A2A agents, built on the same tools that a person uses."""

@@ -1,0 +1,1 @@
+"""The remediation agent: found, explained, approved, mended, verified."""
