@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from quarterdeck.logs.server import create_server
 from quarterdeck.titanium.cluster import Cluster
 from quarterdeck.titanium.kubelet import Exit, Idle, Process
 
-NOW = datetime.now(UTC)
 SECRET = "hunter22-planted-secret"
 KEY = "\n".join(
     ["-----BEGIN PRIVATE KEY-----", *["MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"] * 3]
@@ -32,8 +32,14 @@ Traceback (most recent call last):
 sqlite3.OperationalError: database is locked"""
 
 
+@cache
+def now() -> datetime:
+    """When the first test here began: the whole suite may have been collected minutes before."""
+    return datetime.now(UTC)
+
+
 def at(ago: float) -> str:
-    return (NOW - timedelta(seconds=ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (now() - timedelta(seconds=ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,13 @@ LONGEST = 16 * 1024
 
 
 class Listener:
-    """A small HTTP/1.1 server on one loopback port that can be closed and opened again."""
+    """A small HTTP/1.1 server on one loopback port that can be closed and opened again. Port 0 takes a free one, and
+    holds it while closed: between two runs of a service nobody else may get its port."""
 
     def __init__(self, port: int, handler: Handler) -> None:
-        self.port, self._handler = port, handler
+        self._handler = handler
+        self._held = _held() if port == 0 else None
+        self.port: int = port if self._held is None else self._held.getsockname()[1]
         self._server: asyncio.Server | None = None
 
     @property
@@ -29,12 +32,19 @@ class Listener:
 
     async def open(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=LONGEST)
+            self._server = await asyncio.start_server(
+                self._serve, "127.0.0.1", self.port, limit=LONGEST, reuse_port=self._held is not None or None
+            )
 
     async def close(self) -> None:
         server, self._server = self._server, None
         if server is not None:
             server.close()
+
+    async def stop(self) -> None:
+        await self.close()
+        if self._held is not None:
+            self._held.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -70,11 +80,12 @@ async def ask(port: int, path: str, seconds: float = 2.0) -> Any:
     return json.loads(raw.partition(b"\r\n\r\n")[2])
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _held() -> socket.socket:
+    """A free port of our own: bound, never listening, so that connections are refused until a server joins it."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 class Services:
@@ -82,8 +93,10 @@ class Services:
 
     def __init__(self, traffic: Traffic, ready: Callable[[str], int], *, free: bool) -> None:
         self._traffic, self._ready = traffic, ready
-        self.ports = {part.name: free_port() if free else part.port for part in PARTS if part.http}
-        self._listeners = {name: Listener(port, self._handler(name)) for name, port in self.ports.items()}
+        self._listeners = {
+            part.name: Listener(0 if free else part.port, self._handler(part.name)) for part in PARTS if part.http
+        }
+        self.ports = {name: listener.port for name, listener in self._listeners.items()}
 
     async def tick(self) -> None:
         """Open and close what the cluster says."""
@@ -93,7 +106,7 @@ class Services:
 
     async def stop(self) -> None:
         for listener in self._listeners.values():
-            await listener.close()
+            await listener.stop()
 
     def _handler(self, name: str) -> Handler:
         async def handle(method: str, target: str) -> Reply:

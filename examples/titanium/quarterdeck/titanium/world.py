@@ -13,7 +13,7 @@ from quarterdeck.titanium.cluster import NAMESPACE, Cluster
 from quarterdeck.titanium.faults import FAULTS
 from quarterdeck.titanium.images import Behaviour, Runtime
 from quarterdeck.titanium.lokiapi import LokiApi
-from quarterdeck.titanium.services import Listener, Services, free_port
+from quarterdeck.titanium.services import Listener, Services
 from quarterdeck.titanium.store import timestamp
 from quarterdeck.titanium.traffic import STEADY, Traffic
 
@@ -36,9 +36,9 @@ class World:
         self._cures: dict[str, str] = {}
         """Service → the template annotation time after which a restart has cured it."""
         self._task: asyncio.Task[None] | None = None
-        self.prometheus = Listener(free_port(), promapi.PromApi(self).handle)
-        self.loki = Listener(free_port(), LokiApi(self.cluster).handle)
-        self.control = Listener(free_port(), self._control)
+        self.prometheus = Listener(0, promapi.PromApi(self).handle)
+        self.loki = Listener(0, LokiApi(self.cluster).handle)
+        self.control = Listener(0, self._control)
 
     async def start(self) -> None:
         await self.cluster.start()
@@ -53,7 +53,7 @@ class World:
             await asyncio.gather(self._task, return_exceptions=True)
         await self.services.stop()
         for listener in (self.prometheus, self.loki, self.control):
-            await listener.close()
+            await listener.stop()
         await self.cluster.stop()
 
     async def _run(self) -> None:
