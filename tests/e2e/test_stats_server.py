@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fastmcp import Client
+from mcp import MCPError
 
 from quarterdeck.keel.settings import Settings, load
 from quarterdeck.stats.server import create_server
@@ -126,5 +127,7 @@ async def test_a_source_that_dies_is_named_and_the_server_lives_on(world: Practi
     chosen = settings(world, tmp_path, QUARTERDECK_STATS_URL="http://127.0.0.1:9")
     async with Client(create_server(chosen)) as client:
         assert "stats.url" in await refused(client, "get_system_stats")
+        with pytest.raises(MCPError, match=r"stats\.url"):
+            await client.read_resource("stats://services")
         found = await ask(client, "get_traffic_history")
         assert found["points"] == []

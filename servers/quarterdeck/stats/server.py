@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastmcp import FastMCP
+from fastmcp.exceptions import ResourceError
 from pydantic import Field
 
 from quarterdeck.keel.answers import clip, fit
@@ -195,7 +196,10 @@ def create_server(settings: Settings) -> FastMCP[Any]:
     @server.resource("stats://services", mime_type="application/json")
     async def services() -> str:
         """All services and their status, as JSON."""
-        reading = await read()
+        try:
+            reading = await read()
+        except Refusal as error:
+            raise ResourceError(str(error)) from None
         return json.dumps({"services": [s.model_dump(exclude_none=True) for s in reading.services]})
 
     return server
