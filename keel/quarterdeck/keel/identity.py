@@ -10,6 +10,9 @@ from __future__ import annotations
 import getpass
 import hashlib
 import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from fastmcp import Context
     from fastmcp.server.auth import AccessToken, AuthProvider
 
-READ, CHANGE = "read", "change"
+READ, CHANGE, APPROVE = "read", "change", "approve"
+"""`approve` lets its holder say yes to a change over A2A. Agents and bridges are not given it."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,32 @@ def caller_of(ctx: Context) -> Caller:
 
     token = get_access_token()
     if token is not None:
-        # One program may hold tokens of many people: the subject tells them apart.
-        subject = f"/{token.subject}" if token.subject and token.subject != token.client_id else ""
-        return Caller(f"token:{token.client_id}{subject}", frozenset(token.scopes), _client_name(ctx))
+        return caller_of_token(token, _client_name(ctx))
+    acting = _acting.get()
+    if acting is not None and ctx.transport is None:
+        return acting
     if ctx.transport in ("streamable-http", "sse"):
         return Caller("http:anyone-on-this-machine", client=_client_name(ctx))
     return Caller(f"local:{local_user()}", client=_client_name(ctx))
+
+
+def caller_of_token(token: AccessToken, client: str = "") -> Caller:
+    # One program may hold tokens of many people: the subject tells them apart.
+    subject = f"/{token.subject}" if token.subject and token.subject != token.client_id else ""
+    return Caller(f"token:{token.client_id}{subject}", frozenset(token.scopes), client)
+
+
+_acting: ContextVar[Caller | None] = ContextVar("quarterdeck_acting", default=None)
+
+
+@contextmanager
+def acting_as(caller: Caller) -> Iterator[None]:
+    """Connections to servers in this process that are opened inside belong to `caller`: an agent, not its starter."""
+    token = _acting.set(caller)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
 
 
 def _client_name(ctx: Context) -> str:

@@ -100,7 +100,7 @@ class Token(Section):
 
     name: str = Field(min_length=1, max_length=64)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    scopes: list[Literal["read", "change"]] = ["read"]
+    scopes: list[Literal["read", "change", "approve"]] = ["read"]
 
 
 class HttpSettings(Section):
