@@ -116,6 +116,22 @@ class HttpSettings(Section):
     audience: str = ""
 
 
+class AgentsSettings(Section):
+    """Headless agents: where they serve, which servers they use, whom they tell."""
+
+    port: int = Field(7400, ge=0, le=65535)
+    servers: dict[str, str] = Field(
+        {}, description="server → its MCP address, when it runs apart, e.g. kubectl=http://10.0.0.5:7300/kubectl"
+    )
+    servers_token: SecretStr = Field(SecretStr(""), description="bearer token for those")
+    push_allow: list[str] = Field([], description="origins inside that push notifications may go to")
+    approve_s: float = Field(3600.0, gt=0, le=604800, description="how long an agent waits for an approval")
+    healthy_s: float = Field(60.0, gt=0, le=3600, description="how long a mended service may take to be well again")
+    steady_s: float = Field(10.0, gt=0, le=600, description="how long it must then stay well")
+    escalate_url: SecretStr = Field(SecretStr(""), description="webhook told of what needs a person (Slack-compatible)")
+    at_once: int = Field(8, ge=1, le=100, description="tool calls that all runs together have in flight")
+
+
 class Settings(Section):
     read_only: bool = Field(False, description="leave every change tool out of the list")
     home: Path = Field(default_factory=lambda: default_home(), description="state: changes, audit trail")
@@ -123,6 +139,7 @@ class Settings(Section):
     kubectl: KubectlSettings = KubectlSettings()
     logs: LogsSettings = LogsSettings()
     changes: ChangesSettings = ChangesSettings()
+    agents: AgentsSettings = AgentsSettings()
     http: HttpSettings = HttpSettings()
 
     @field_validator("home")

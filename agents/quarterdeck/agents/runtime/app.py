@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from quarterdeck.agents.runtime.agent import Agent, card
 from quarterdeck.agents.runtime.approvals import Approvals
-from quarterdeck.agents.runtime.door import ContextBuilder, Door, TooLarge, too_large
+from quarterdeck.agents.runtime.door import ContextBuilder, Door
 from quarterdeck.agents.runtime.handler import Engine, Handler
 from quarterdeck.agents.runtime.push import Push
 from quarterdeck.keel.changes import Changes
@@ -109,7 +109,6 @@ def create_app(
             *mounted,
         ],
         middleware=[guard, Middleware(Door, http=settings.http)],
-        exception_handlers={TooLarge: too_large},
         lifespan=lifespan,
     )
 

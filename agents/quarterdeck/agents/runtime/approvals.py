@@ -51,13 +51,13 @@ class Approvals:
                     f"{caller.id} may not approve changes (it lacks the scope '{APPROVE}'), so nothing was granted. "
                     f"A person can run `quarterdeck approve {change}` in a terminal."
                 )
-            pending = await asyncio.to_thread(self._changes.grant, change, by=f"{caller.id} over A2A")
+            pending = await asyncio.to_thread(self._changes.grant, change, by=f"{name_of(caller)} over A2A")
         else:
             pending = await asyncio.to_thread(self._declined, change, caller)
         return {"by": caller.id, "text": "yes" if decision else "no", "data": {"change_id": pending.id}}
 
     def _declined(self, change: str, caller: Caller) -> Pending:
-        self._changes.decline(change, f"{caller.id} over A2A", final=True)
+        self._changes.decline(change, f"{name_of(caller)} over A2A", final=True)
         return self._changes.get(change)
 
     async def follow(self, engine: Engine) -> None:
@@ -94,3 +94,8 @@ def _decision(text: str, data: dict[str, Any]) -> bool | None:
         return bool(data["approve"])
     word = str(data.get("approve") or data.get("decision") or text).strip().lower().rstrip(".!")
     return True if word in YES else False if word in NO else None
+
+
+def name_of(caller: Caller) -> str:
+    """For the record: "token:…" would be taken for a secret there."""
+    return caller.id.removeprefix("token:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from a2a.auth.user import User
@@ -36,7 +35,12 @@ class Door:
             await JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, _bounded(receive), send)
+        body = await _read(receive)
+        if body is None:
+            said = {"error": f"The request is larger than {LARGEST >> 20} MB. Send less."}
+            await JSONResponse(said, 413, {"connection": "close"})(scope, receive, send)
+            return
+        await self._app(scope, _again(body, receive), send)
 
     async def _caller(self, request: Request) -> Caller | None:
         if self._verifier is None:
@@ -48,26 +52,32 @@ class Door:
         return identity.caller_of_token(found) if found is not None else None
 
 
-class TooLarge(Exception):
-    """More was sent than anybody needs."""
-
-
-def _bounded(receive: Receive) -> Callable[[], Awaitable[Message]]:
-    size = 0
-
-    async def bounded() -> Message:
-        nonlocal size
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body, or None when it is larger than anybody needs."""
+    body = bytearray()
+    while True:
         message = await receive()
-        size += len(message.get("body") or b"")
-        if size > LARGEST:
-            raise TooLarge
-        return message
+        if message["type"] != "http.request":  # they hung up
+            return bytes(body)
+        body += message.get("body") or b""
+        if len(body) > LARGEST:
+            return None
+        if not message.get("more_body"):
+            return bytes(body)
 
-    return bounded
 
+def _again(body: bytes, receive: Receive) -> Receive:
+    """The body once more, then whatever else comes: that the caller hung up, for one."""
+    given = False
 
-async def too_large(_: Request, __: Exception) -> JSONResponse:
-    return JSONResponse({"error": f"The request is larger than {LARGEST >> 20} MB."}, 413, {"connection": "close"})
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
 
 
 class Identified(User):
@@ -90,5 +100,6 @@ class ContextBuilder(DefaultServerCallContextBuilder):
         context = super().build(request)
         caller: Any = request.scope["state"]["caller"]
         context.user, context.state["caller"] = Identified(caller), caller
-        context.state.pop("headers", None)  # they hold the token, and nobody behind the door needs it
+        for secret in ("authorization", "cookie"):  # nobody behind the door needs them
+            context.state["headers"].pop(secret, None)
         return context

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
@@ -37,7 +37,6 @@ from a2a.utils.errors import (
     UnsupportedOperationError,
 )
 from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from quarterdeck.agents.runtime import tasks
 from quarterdeck.agents.runtime.agent import Agent, extended_card
@@ -129,7 +128,7 @@ class Handler(RequestHandler):
             raise InvalidParamsError(f"Task {flow.id} belongs to another context than the message says.")
         items = await self._engine.items(flow.id)
         for item in items:  # sent again: it was taken the first time
-            if item.kind == "answer" and (item.data.get("message") or {}).get("messageId") == message.message_id:
+            if tasks.message_in(item).get("messageId") == message.message_id:
                 return flow.id, item.cursor
         if flow.state in tasks.ENDED:
             raise UnsupportedOperationError(f"Task {flow.id} has ended ({flow.state}). Send a message without taskId.")
@@ -137,7 +136,8 @@ class Handler(RequestHandler):
             raise UnsupportedOperationError(f"Task {flow.id} is working and asks nothing now. Wait, or cancel it.")
         await self._subscribe_push(flow.id, params)
         answer = await self._approvals.answer(flow.question, message, caller)
-        await self._engine.answer(flow.id, flow.question.id, {**answer, "message": tasks.to_dict(message)})
+        answer["data"] = {**answer["data"], "message": tasks.to_dict(message)}
+        await self._engine.answer(flow.id, flow.question.id, answer)
         asked = next((i.cursor for i in reversed(items) if i.question == flow.question.id), len(items))
         return flow.id, asked
 
@@ -151,7 +151,7 @@ class Handler(RequestHandler):
                 if item.kind in ("question", "end"):
                     return
 
-    async def _stream(self, id: str, after: int) -> AsyncIterator[tasks.Event]:
+    async def _stream(self, id: str, after: int) -> AsyncGenerator[tasks.Event, None]:
         """The task as it stands, then what happens to it, until it ends or waits for somebody."""
         flow = await self._engine.status(id)
         items = await self._engine.items(id)
@@ -185,17 +185,14 @@ class Handler(RequestHandler):
         if params.HasField("page_size"):
             validate_page_size(params.page_size)
         size = params.page_size or DEFAULT_PAGE
-        mark = tasks.owner_mark(caller_in(context).id)
         state = tasks.NAMES.get(params.status, "") if params.status else ""
         if params.status and not state:
             return ListTasksResponse(page_size=size)
-        flows = await self._all(mark, state)
-        since = params.status_timestamp_after.ToMilliseconds() / 1000 if params.HasField("status_timestamp_after") else 0
-        found = [
-            flow
-            for flow in flows
-            if (not params.context_id or flow.argument.get("context") == params.context_id) and flow.updated >= since
-        ]
+        flows = await self._all(tasks.beginning(caller_in(context).id, params.context_id), state)
+        since = (
+            params.status_timestamp_after.ToMilliseconds() / 1000 if params.HasField("status_timestamp_after") else 0
+        )
+        found = [flow for flow in flows if flow.updated >= since]
         found.sort(key=lambda flow: (flow.updated, flow.id), reverse=True)
         rest = found
         if params.page_token:
@@ -213,11 +210,11 @@ class Handler(RequestHandler):
             made.next_page_token = _write_token(page[-1])
         return made
 
-    async def _all(self, mark: str, state: str) -> list[Flow]:
+    async def _all(self, prefix: str, state: str) -> list[Flow]:
         found: list[Flow] = []
         while len(found) < SCANNED:
             page = await self._engine.list(
-                name=self._agent.flow, state=state, prefix=mark, limit=500, offset=len(found)
+                name=self._agent.flow, state=state, prefix=prefix, limit=500, offset=len(found)
             )
             found += page
             if len(page) < 500:
@@ -255,7 +252,7 @@ class Handler(RequestHandler):
 
     async def _mine(self, id: str, caller: Caller) -> Flow:
         """The flow behind a task of this caller. Somebody else's task does not exist, as far as anybody can tell."""
-        if not id.startswith(f"{tasks.owner_mark(caller.id)}-") or len(id) > LONGEST_ID:
+        if not id.startswith(tasks.beginning(caller.id)) or len(id) > LONGEST_ID:
             raise TaskNotFoundError
         try:
             flow = await self._engine.status(id)
@@ -340,6 +337,3 @@ def _read_token(token: str) -> tuple[float, str]:
         return float(updated), str(id)
     except (ValueError, TypeError):
         raise InvalidParamsError("That page token is not one of ours. Start again without it.") from None
-
-
-__all__ = ["Engine", "Handler", "Timestamp", "caller_in"]

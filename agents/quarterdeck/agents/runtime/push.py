@@ -114,17 +114,14 @@ class Push:
                 return
             async with aclosing(engine.watch(task, seen)) as items:  # type: ignore[type-var]
                 async for item in items:
-                    if item.kind == "end":
-                        events = tasks.ending(await engine.status(task))
-                    else:
-                        events = tasks.events(flow, item)
+                    ended = item.kind == "end"
+                    events = tasks.ending(await engine.status(task)) if ended else tasks.events(flow, item)
                     for event in events:
                         await self._post(config, event)
-                    done = int(item.kind == "end")
                     await asyncio.to_thread(
                         self._run,
                         "UPDATE push SET seen = ?, done = ? WHERE task = ? AND id = ?",
-                        item.cursor, done, task, config.id,
+                        item.cursor, int(ended), task, config.id,
                     )  # fmt: skip
         except asyncio.CancelledError:
             raise
@@ -144,11 +141,13 @@ class Push:
         for attempt in range(TRIES):
             problem: object
             try:
-                async with self._slots:
-                    async with self._http.stream("POST", config.url, content=body, headers=headers) as response:
-                        if response.status_code < 300:
-                            return
-                        problem = response.status_code
+                async with (
+                    self._slots,
+                    self._http.stream("POST", config.url, content=body, headers=headers) as response,
+                ):
+                    if response.status_code < 300:
+                        return
+                    problem = response.status_code
                 if isinstance(problem, int) and problem < 500 and problem not in (408, 429):
                     break
             except Refusal as error:
@@ -227,7 +226,8 @@ class Push:
                 " ON CONFLICT (task, id) DO UPDATE SET config = excluded.config",
                 (task, config.id, MessageToJson(config)),
             )
-            db.execute("DELETE FROM push WHERE done = 1 AND rowid NOT IN (SELECT rowid FROM push ORDER BY rowid DESC LIMIT 5000)")
+            recent = "SELECT rowid FROM push ORDER BY rowid DESC LIMIT 5000"
+            db.execute(f"DELETE FROM push WHERE done = 1 AND rowid NOT IN ({recent})")
         (self._home / "push.db").chmod(0o600)
 
     def _read(self, task: str) -> list[TaskPushNotificationConfig]:

@@ -44,18 +44,24 @@ ENDED = frozenset({"completed", "failed", "cancelled"})
 Event = Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent
 
 
-def owner_mark(owner: str) -> str:
-    """How every task id of one caller begins. Nobody else can name such a task, so this is also the lock on it."""
-    return hashlib.sha256(owner.encode()).hexdigest()[:16]
+def mark(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def beginning(owner: str, context: str = "") -> str:
+    """How the ids of a caller's tasks begin, or of those in one context. Nobody else can name such a task, so this is
+    also the lock on it."""
+    return f"{mark(owner)}-{mark(context)}-" if context else f"{mark(owner)}-"
 
 
 def task_id(owner: str, agent: str, message: Message) -> str:
     """The same message of the same caller is the same task, however often it is sent."""
-    return f"{owner_mark(owner)}-{uuid.uuid5(uuid.NAMESPACE_OID, f'{agent}\n{owner}\n{message.message_id}')}"
+    return beginning(owner, context_id(owner, message)) + mark("\n".join((agent, owner, message.message_id)))
 
 
 def context_id(owner: str, message: Message) -> str:
-    return message.context_id or str(uuid.uuid5(uuid.NAMESPACE_OID, f"context\n{owner}\n{message.message_id}"))
+    made = uuid.uuid5(uuid.NAMESPACE_OID, "\n".join(("context", owner, message.message_id)))
+    return message.context_id or str(made)
 
 
 def to_dict(message: Message) -> dict[str, Any]:
@@ -205,14 +211,20 @@ def _agent(flow: Flow, name: str, parts: list[Part], metadata: dict[str, Any] | 
 
 
 def _user(given: dict[str, Any], flow: Flow) -> Message:
-    made = ParseDict(given, Message(), ignore_unknown_fields=True)
+    made: Message = ParseDict(given, Message(), ignore_unknown_fields=True)
     made.task_id, made.context_id = flow.id, flow.argument["context"]
     return made
 
 
+def message_in(item: Item) -> dict[str, Any]:
+    """The A2A message that an answer came as, if it did."""
+    data = item.data.get("data")
+    found = data.get("message") if item.kind == "answer" and isinstance(data, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def _answer(flow: Flow, item: Item) -> Message:
-    given = item.data.get("message")
-    if given:
+    if given := message_in(item):
         return _user(given, flow)
     by = f" ({item.data['by']})" if item.data.get("by") else ""
     text = f"{item.text or 'answered'}{by}"
