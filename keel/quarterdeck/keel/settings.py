@@ -116,6 +116,16 @@ class HttpSettings(Section):
     audience: str = ""
 
 
+class FlowsSettings(Section):
+    """Where durable flows live, and how much they may do at once."""
+
+    database: SecretStr = Field(
+        SecretStr(""),
+        description="PostgreSQL address, e.g. postgresql://user:password@host/name; empty: a file in home",
+    )
+    concurrency: int = Field(16, ge=1, le=256, description="steps that run at once in one process")
+
+
 class Settings(Section):
     read_only: bool = Field(False, description="leave every change tool out of the list")
     home: Path = Field(default_factory=lambda: default_home(), description="state: changes, audit trail")
@@ -124,6 +134,7 @@ class Settings(Section):
     logs: LogsSettings = LogsSettings()
     changes: ChangesSettings = ChangesSettings()
     http: HttpSettings = HttpSettings()
+    flows: FlowsSettings = FlowsSettings()
 
     @field_validator("home")
     @classmethod
