@@ -132,6 +132,16 @@ class AgentsSettings(Section):
     at_once: int = Field(8, ge=1, le=100, description="tool calls that all runs together have in flight")
 
 
+class FlowsSettings(Section):
+    """Where durable flows live, and how much they may do at once."""
+
+    database: SecretStr = Field(
+        SecretStr(""),
+        description="PostgreSQL address, e.g. postgresql://user:password@host/name; empty: a file in home",
+    )
+    concurrency: int = Field(16, ge=1, le=256, description="steps that run at once in one process")
+
+
 class Settings(Section):
     read_only: bool = Field(False, description="leave every change tool out of the list")
     home: Path = Field(default_factory=lambda: default_home(), description="state: changes, audit trail")
@@ -141,6 +151,7 @@ class Settings(Section):
     changes: ChangesSettings = ChangesSettings()
     agents: AgentsSettings = AgentsSettings()
     http: HttpSettings = HttpSettings()
+    flows: FlowsSettings = FlowsSettings()
 
     @field_validator("home")
     @classmethod
