@@ -227,8 +227,11 @@ class _Talk(Generic[T]):
                 {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
                 for tool in tools
             ]
-            # Each turn sends all that went before: the mark moves along with the last block.
-            self.fixed["cache_control"] = {"type": "ephemeral"}
+            # Tools and system are the same in every conversation; within one, each turn sends all that went before.
+            mark = {"type": "ephemeral"}
+            for block in self.fixed.get("system", []):
+                block["cache_control"] = mark
+            self.fixed["cache_control"] = mark
 
     async def run(self) -> T:
         repaired = False
@@ -257,7 +260,7 @@ class _Talk(Generic[T]):
                 {"role": "assistant", "content": said.strip() or "(nothing)"},
                 {
                     "role": "user",
-                    "content": f"That does not fit the schema: {problems}. Answer again, with the whole JSON object only.",
+                    "content": f"That does not fit the schema: {problems}. Answer again, with the JSON object only.",
                 },
             ]
 
@@ -337,14 +340,18 @@ class _Talk(Generic[T]):
                     "is_error": failed,
                 }
             )
-        said = [block.to_dict(mode="json") for block in message.content]
+        said = [block.to_dict(mode="json", warnings=False) for block in message.content]
+        for block in said:
+            if block["type"] == "tool_use" and not isinstance(block["input"], dict):
+                block["input"] = {}  # the API takes nothing else back
         self.messages += [{"role": "assistant", "content": said}, {"role": "user", "content": results}]
 
     def _check_end(self, reason: str) -> None:
         match reason:
             case "max_tokens":
                 raise self._failed(
-                    f"The model's answer was cut off at {self.settings.max_tokens} tokens. QUARTERDECK_MODEL_MAX_TOKENS allows more."
+                    f"The model's answer was cut off at {self.settings.max_tokens} tokens. "
+                    "QUARTERDECK_MODEL_MAX_TOKENS allows more."
                 )
             case "refusal":
                 raise self._failed("The model declined to answer this.")
