@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "List incidents newest first, show one as Markdown, or search all that was written."
     parser.add_argument("what", nargs="?", choices=["list", "show", "search"], default="list", help="default: list")
     parser.add_argument("words", nargs="*", metavar="ID | TEXT", help="the report to show, the words to search for")
-    parser.add_argument("--service", default="", help="list only this service")
-    parser.add_argument("--kind", default="", help="list only this kind, such as oom_killed or database_locked")
+    parser.add_argument("--service", default="", help="only this service")
+    parser.add_argument("--kind", default="", help="only this kind, such as oom_killed or database_locked")
     parser.add_argument("--last", type=int, default=20, metavar="N", help=f"at most N, up to {PAGE} (default 20)")
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the N newest: the next page")
     parser.add_argument("--json", action="store_true", help="as JSON, one line a report in a list")
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(report.json_text() if arguments.json else report.markdown_text())
         return 0
     if arguments.what == "search":
-        rows = reports.search(" ".join(words), arguments.last, arguments.skip)
+        rows = reports.search(" ".join(words), arguments.last, arguments.skip, arguments.service, arguments.kind)
         nothing = "No report holds all of these words."
     else:
         if words:

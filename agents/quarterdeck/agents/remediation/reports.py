@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +31,11 @@ PAGE = 200
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS reports (
-    id TEXT PRIMARY KEY, created REAL NOT NULL, service TEXT NOT NULL, kind TEXT NOT NULL,
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created REAL NOT NULL, service TEXT NOT NULL, kind TEXT NOT NULL,
     outcome TEXT NOT NULL, title TEXT NOT NULL, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS reports_by_time ON reports (created);
 CREATE INDEX IF NOT EXISTS reports_by_kind ON reports (service, kind, created);
-CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (id UNINDEXED, text);
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (text);  -- its rowid is the report's number
 """
 
 
@@ -51,6 +51,12 @@ class Row:
     title: str
 
 
+_PUT = """
+INSERT INTO reports (id, created, service, kind, outcome, title, body) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET created = excluded.created, service = excluded.service, kind = excluded.kind,
+    outcome = excluded.outcome, title = excluded.title, body = excluded.body
+RETURNING number
+"""
 _ROW = "r.id, r.created, r.service, r.kind, r.outcome, r.title"
 
 
@@ -81,9 +87,9 @@ class Reports:
         )
         with self._open("be written") as db:
             db.execute("BEGIN IMMEDIATE")
-            db.execute("DELETE FROM words WHERE id = ?", (report.id,))
-            db.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            db.execute("INSERT INTO words VALUES (?, ?)", (report.id, report.markdown_text()))
+            (number,) = db.execute(_PUT, row).fetchone()
+            db.execute("DELETE FROM words WHERE rowid = ?", (number,))
+            db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (number, report.markdown_text()))
             self._forget(db)
             db.execute("COMMIT")
         return report
@@ -98,7 +104,7 @@ class Reports:
         except ValueError:
             raise Refusal(f"Report {id} was written by another version and cannot be read.") from None
 
-    def list(self, limit: int = 50, offset: int = 0, service: str = "", kind: str = "") -> list[Row]:
+    def list(self, limit: int = 50, offset: int = 0, service: str = "", kind: str = "") -> Sequence[Row]:
         """Newest first."""
         where, values = _where(service, kind)
         return self._rows(f"SELECT {_ROW} FROM reports r WHERE {where}", values, limit, offset)
@@ -108,15 +114,16 @@ class Reports:
         with self._reading() as db:
             return int(db.execute(f"SELECT count(*) FROM reports r WHERE {where}", values).fetchone()[0]) if db else 0
 
-    def search(self, text: str, limit: int = 50, offset: int = 0) -> list[Row]:
+    def search(self, text: str, limit: int = 50, offset: int = 0, service: str = "", kind: str = "") -> Sequence[Row]:
         """Reports that hold every one of the words (or words that begin so), newest first."""
         words = re.findall(r"[\w.-]*\w[\w.-]*", text)[:12]
         if not words:
             raise Refusal("Say a word to search for, e.g. `quarterdeck reports search OOMKilled`.")
         # Quoted, so that nothing in it is an operator; the star finds what begins so.
         query = " ".join(f'"{word[:100]}"*' for word in words)
-        select = f"SELECT {_ROW} FROM words w JOIN reports r ON r.id = w.id WHERE words MATCH ?"
-        return self._rows(select, [query], limit, offset)
+        where, values = _where(service, kind)
+        select = f"SELECT {_ROW} FROM words w JOIN reports r ON r.number = w.rowid WHERE words MATCH ? AND {where}"
+        return self._rows(select, [query, *values], limit, offset)
 
     def similar(self, report: Report, days: int = 30) -> Similar:
         """Earlier incidents of the same kind at the same service."""
@@ -135,7 +142,7 @@ class Reports:
 
     # The file
 
-    def _rows(self, select: str, values: list[Any], limit: int, offset: int) -> list[Row]:
+    def _rows(self, select: str, values: Sequence[Any], limit: int, offset: int) -> Sequence[Row]:
         page = [max(1, min(limit, PAGE)), max(0, min(offset, 2**31))]
         with self._reading() as db:
             if db is None:
@@ -145,12 +152,12 @@ class Reports:
 
     def _forget(self, db: sqlite3.Connection) -> None:
         old = db.execute(
-            "SELECT id FROM reports WHERE created < ? UNION ALL"
-            " SELECT id FROM (SELECT id FROM reports ORDER BY created DESC, id LIMIT 500 OFFSET ?)",
+            "SELECT number FROM reports WHERE created < ? UNION"
+            " SELECT number FROM (SELECT number FROM reports ORDER BY created DESC, id LIMIT 500 OFFSET ?)",
             (time.time() - DAYS * 86400, MOST),
         ).fetchall()
-        db.executemany("DELETE FROM words WHERE id = ?", old)
-        db.executemany("DELETE FROM reports WHERE id = ?", old)
+        db.executemany("DELETE FROM words WHERE rowid = ?", old)
+        db.executemany("DELETE FROM reports WHERE number = ?", old)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
