@@ -17,6 +17,7 @@ COMMANDS = {
     "serve": "run MCP servers: stats, kubectl, logs",
     "approve": "see the changes that wait for a person, and allow or decline one",
     "audit": "list what was asked for, allowed and done; `audit verify` finds tampering",
+    "reports": "past incidents: list them, show one, search what was written",
     "token": "make a bearer token for servers reached over HTTP",
     "world": "run the practice system and its cluster in the foreground",
 }

@@ -6,7 +6,7 @@ inside whatever repository is open, and a stranger's repository must not bring i
 
 The environment name of a setting is QUARTERDECK_, its section and its name: `[logs] loki_url` is
 QUARTERDECK_LOGS_LOKI_URL. Lists are comma separated; tables (`services`, `files`) are `name=value` pairs, also
-comma separated. Rules and tokens are only read from the file.
+comma separated. Rules, tokens and prices are only read from the file.
 """
 
 from __future__ import annotations
@@ -142,6 +142,44 @@ class FlowsSettings(Section):
     concurrency: int = Field(16, ge=1, le=256, description="steps that run at once in one process")
 
 
+class Price(Section):
+    """What a million tokens of one model cost, in US dollars. The cache's prices default to that of input."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cache_read: float | None = Field(None, ge=0)
+    cache_write: float | None = Field(None, ge=0)
+
+
+class ModelSettings(Section):
+    """The language model that may judge beside the rules. Without a key there is none, and the rules judge alone."""
+
+    api_key: SecretStr = Field(SecretStr(""), description="else $ANTHROPIC_API_KEY; set it empty to use no model")
+    base_url: str = Field("", description="another address of the Messages API; empty: Anthropic's own")
+    large: str = Field("claude-opus-5-5", min_length=1, max_length=200, description="for diagnosis")
+    small: str = Field("claude-haiku-5-5", min_length=1, max_length=200, description="for extraction")
+    max_tokens: int = Field(16_000, ge=256, le=128_000, description="longest single answer")
+    most_calls: int = Field(12, ge=1, le=100, description="requests for one judgement")
+    most_tokens: int = Field(400_000, ge=1000, le=10_000_000, description="tokens in and out for one judgement")
+    timeout_s: float = Field(240.0, gt=0, le=3600, description="longest time for one judgement, retries and tools too")
+    prices: dict[str, Price] = Field({}, description="by model name; without one only tokens are counted")
+
+    @field_validator("api_key")
+    @classmethod
+    def _sendable(cls, value: SecretStr) -> SecretStr:
+        bare = value.get_secret_value().strip()
+        if not (bare.isascii() and bare.isprintable()) or " " in bare:
+            raise ValueError("a key is one word of plain letters, digits and dashes; copy it again")
+        return SecretStr(bare)
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("an address begins with http:// or https://")
+        return value.rstrip("/")
+
+
 class Settings(Section):
     read_only: bool = Field(False, description="leave every change tool out of the list")
     home: Path = Field(default_factory=lambda: default_home(), description="state: changes, audit trail")
@@ -152,6 +190,7 @@ class Settings(Section):
     agents: AgentsSettings = AgentsSettings()
     http: HttpSettings = HttpSettings()
     flows: FlowsSettings = FlowsSettings()
+    model: ModelSettings = ModelSettings()
 
     @field_validator("home")
     @classmethod
@@ -199,6 +238,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     for name, place in _places().items():
         if name in environ:
             _put(values, place, environ[name])
+    if environ.get("ANTHROPIC_API_KEY"):  # what people have set already; a key of our own goes before it
+        section = values.setdefault("model", {})
+        if isinstance(section, dict):
+            section.setdefault("api_key", environ["ANTHROPIC_API_KEY"])
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -244,7 +287,7 @@ def _places() -> dict[str, tuple[str, ...]]:
         section = field.annotation
         if isinstance(section, type) and issubclass(section, Section):
             for inner in section.model_fields:
-                if inner not in ("rules", "tokens"):
+                if inner not in ("rules", "tokens", "prices"):
                     places[variable(f"{name}.{inner}")] = (name, inner)
         else:
             places[variable(name)] = (name,)
