@@ -87,10 +87,12 @@ async def connect(stack: AsyncExitStack, name: str, world: PracticeWorld, home: 
     from fastmcp import Client
     from fastmcp.client.transports import StdioTransport
 
+    from quarterdeck.deck.install import started
+
     environ = {key: value for key, value in os.environ.items() if not key.startswith("QUARTERDECK_")}
     environ |= {**world.environment(), "QUARTERDECK_HOME": str(home), "QUARTERDECK_STATS_SAMPLE_EVERY_S": "0.5"}
     errors = stack.enter_context((home / f"{name}.log").open("w"))
-    transport = StdioTransport(sys.executable, ["-m", f"quarterdeck.{name}"], env=environ, log_file=errors)
+    transport = StdioTransport(sys.executable, started(name), env=environ, log_file=errors)
     return await stack.enter_async_context(Client(transport))
 
 

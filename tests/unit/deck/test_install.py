@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -201,3 +202,18 @@ def test_what_is_written_runs_no_code_of_the_folder_it_is_started_in(home: Path,
         cwd=repository, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
     assert (done.returncode, "stranger" in done.stderr) == (0, False), done.stderr
+
+
+def test_no_text_of_ours_starts_a_module_without_the_safe_path() -> None:
+    house = Path(__file__).parents[3]
+    texts = [
+        *house.glob("*.md"),
+        *house.glob("docs/*.md"),
+        *house.glob("servers/**/*.md"),
+        *house.glob("examples/**/*.md"),
+    ]
+    sources = [file for root in ("deck", "servers", "keel", "examples") for file in (house / root).rglob("*.py")]
+    unsafe = re.compile(r"""python3? -m quarterdeck\.|(?<!"-P", )["']-m["'], f?["']quarterdeck\.""")
+    assert len(texts) > 5
+    assert len(sources) > 50
+    assert [file for file in (*texts, *sources) if unsafe.search(file.read_text())] == []

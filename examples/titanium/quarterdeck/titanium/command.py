@@ -1,4 +1,4 @@
-"""`python -m quarterdeck.titanium`: run the practice world in the foreground, or break and mend a running one."""
+"""`quarterdeck world`: run the practice world in the foreground, or break and mend a running one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m quarterdeck.titanium", description="A system to practise on.")
+    parser = argparse.ArgumentParser(prog="python -P -m quarterdeck.titanium", description="A system to practise on.")
     add_arguments(parser)
     return run(parser.parse_args(arguments))
 
