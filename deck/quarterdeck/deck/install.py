@@ -24,22 +24,24 @@ PREFIX = "quarterdeck-"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common_arguments(parser)
-    parser.add_argument(
-        "servers", nargs="*", metavar="SERVER", help="which servers: stats, kubectl, logs (default: all)"
-    )
+    parser.add_argument("servers", nargs="*", default=[], metavar="SERVER", help=f"{', '.join(SERVERS)} (default: all)")
     parser.add_argument(
         "--print", action="store_true", dest="show", help="print what would be written, and nothing else"
     )
 
 
 def common_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("client", choices=CLIENTS, metavar="CLIENT", help=", ".join(CLIENTS))
-    parser.add_argument("--dry-run", action="store_true", help="show the change, write nothing")
-    parser.add_argument("--project", action="store_true", help="into the current project's file, not your own")
+    parser.add_argument("client", nargs="?", metavar="CLIENT", help=", ".join(CLIENTS))
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would change in the client's file, write nothing"
+    )
+    parser.add_argument(
+        "--project", action="store_true", help="the file of the project in the current folder, not the one in your home"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    client = CLIENTS[arguments.client]
+    client = chosen(arguments.client, "install")
     unknown = [name for name in arguments.servers if name not in SERVERS]
     if unknown:
         raise Refusal(f"There is no server {unknown[0]!r}. There are: {', '.join(SERVERS)}.")
@@ -64,6 +66,19 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"\n{client.title} now has {', '.join(entries)}. {client.after}")
         print('Then ask it: "What is wrong in my cluster right now?"')
     return 0
+
+
+def chosen(name: str | None, command: str) -> AiClient:
+    if name is None:
+        raise Refusal(f"Say which CLIENT: `quarterdeck {command} CLIENT`, where CLIENT is one of {', '.join(CLIENTS)}.")
+    if name not in CLIENTS:
+        near = difflib.get_close_matches(name.lower(), CLIENTS, n=1, cutoff=0.5)
+        meant = f"Did you mean {near[0]}? " if near else ""
+        raise Refusal(
+            f"There is no client {name!r}. {meant}There are: {', '.join(CLIENTS)}. For any other, "
+            "`quarterdeck install cursor --print` shows the form that most understand."
+        )
+    return CLIENTS[name]
 
 
 def started(name: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from quarterdeck.deck import install
-from quarterdeck.deck.clients import CLIENTS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    client = CLIENTS[arguments.client]
+    client = install.chosen(arguments.client, "uninstall")
     path = install.place(client, project=arguments.project)
     before = install.read(path)
     document = install.parse(client, path, before)

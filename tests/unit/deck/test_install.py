@@ -217,3 +217,17 @@ def test_no_text_of_ours_starts_a_module_without_the_safe_path() -> None:
     assert len(texts) > 5
     assert len(sources) > 50
     assert [file for file in (*texts, *sources) if unsafe.search(file.read_text())] == []
+
+
+@pytest.mark.parametrize("command", [install, uninstall])
+def test_a_missing_or_mistyped_client_is_told_with_all_names(command: Any) -> None:
+    def parsed(*arguments: str) -> argparse.Namespace:
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        return parser.parse_args(arguments)
+
+    with pytest.raises(Refusal, match="Say which CLIENT") as told:
+        command.run(parsed())
+    assert all(name in str(told.value) for name in CLIENTS)
+    with pytest.raises(Refusal, match="Did you mean claude-code"):
+        command.run(parsed("claudecode"))
