@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -321,14 +322,31 @@ def test_a_new_token_is_shown_once_and_its_settings_can_be_pasted(home: Path, tm
     token = re.search(r"qd_\S+", shown)
     assert token
     file = tmp_path / "pasted.toml"
-    file.write_text(shown[shown.index("[[http.tokens]]") :])
+    pasted = shown[shown.index("[[http.tokens]]") :].partition("\n\n")[0]
+    file.write_text(pasted)
     from quarterdeck.keel.identity import find_token
     from quarterdeck.keel.settings import load
 
     found = find_token(load({"QUARTERDECK_CONFIG": str(file)}).http.tokens, token[0])
     assert found is not None
     assert (found.name, found.scopes) == (name, ["read", "change"])
+    for step in ("quarterdeck.toml", "quarterdeck serve all --http", f"Authorization: Bearer {token[0]}"):
+        assert step in shown
     assert quarterdeck(home, "token", "x" * 65).returncode == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_the_settings_of_a_token_can_be_pasted_from_any_terminal(encoding: str, home: Path) -> None:
+    name = 'Zoë 김 🙂 "ops" \\x41'
+    shown = subprocess.run(
+        [QUARTERDECK, "token", name],
+        capture_output=True,
+        timeout=40,
+        check=True,
+        env=environment(home, PYTHONIOENCODING=encoding, PYTHONUTF8="0"),
+    ).stdout.decode(encoding)
+    pasted = shown[shown.index("[[http.tokens]]") :].partition("\n\n")[0]
+    assert tomllib.loads(pasted)["http"]["tokens"][0]["name"] == name
 
 
 # Serving over stdio
