@@ -259,6 +259,9 @@ def test_a_yes_through_a_pipe_is_refused(home: Path, changes: Changes) -> None:
     shown = quarterdeck(home, "approve", pending.id, stdin="yes\n")
     assert shown.returncode == 2
     assert "this is a pipe" in shown.stderr
+    unknown = quarterdeck(home, "approve", "ch-nothere1", stdin="yes\n")
+    assert unknown.returncode == 2
+    assert "There is no change 'ch-nothere1'" in unknown.stderr
     assert changes.get(pending.id).state == "pending"
 
 
