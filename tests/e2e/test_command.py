@@ -297,6 +297,8 @@ def test_an_unknown_or_decided_change_is_said(home: Path, changes: Changes) -> N
 
 def test_the_trail_is_listed_and_verified(home: Path, changes: Changes) -> None:
     assert "empty" in quarterdeck(home, "audit").stdout
+    nothing = quarterdeck(home, "audit", "verify")
+    assert (nothing.returncode, "nothing to verify" in nothing.stdout, "hash" in nothing.stdout) == (0, True, False)
     pending = waiting(changes)
     changes.decline(pending.id, "terminal of me", final=True)
     listed = quarterdeck(home, "audit", "list", "--change", pending.id).stdout.splitlines()
@@ -306,6 +308,17 @@ def test_the_trail_is_listed_and_verified(home: Path, changes: Changes) -> None:
     whole = quarterdeck(home, "audit", "verify")
     assert whole.returncode == 0
     assert whole.stdout.startswith("Whole: 2 lines")
+
+
+def test_a_terminal_shows_as_much_of_a_line_as_fits_and_a_pipe_all(home: Path, changes: Changes) -> None:
+    waiting(changes, "scale blog to 3 " + "저장소 " * 40 + "end")
+    with Terminal(home, "audit", COLUMNS="90") as terminal:
+        code, said = terminal.end()
+    (line,) = said.splitlines()
+    assert code == 0
+    assert line.endswith("…")
+    assert 85 <= sum(1 + (letter > "가") for letter in line) <= 90
+    assert quarterdeck(home, "audit").stdout.rstrip().endswith("end")
 
 
 def test_a_tampered_trail_is_told_with_its_line(home: Path, changes: Changes) -> None:
