@@ -51,7 +51,9 @@ def test_with_nothing_configured_it_says_how_to_begin(tmp_path: Path) -> None:
     code, found = doctor(tmp_path, {"QUARTERDECK_STATS_URL": "http://127.0.0.1:9"})
     assert code == 1
     assert found["cluster"][0]["status"] == "fail"
-    assert "quarterdeck world" in found["cluster"][0]["mend"]
+    advice = found["cluster"][0]["detail"] + found["cluster"][0]["mend"]
+    assert advice.count("quarterdeck world") == 1
+    assert ".." not in advice
     assert "QUARTERDECK_STATS_URL" in found["stats balancer"][0]["mend"]
     assert "quarterdeck install" in found["clients"][0]["mend"]
 

@@ -115,7 +115,7 @@ def cluster(settings: Settings) -> list[Finding]:
         told = opened.get("/version")
     except Refusal as error:
         mend = "no cluster at hand? `quarterdeck world` brings one to practise on"
-        return [Finding(FAIL, "cluster", str(error), mend)]
+        return [Finding(FAIL, "cluster", str(error), "" if "quarterdeck world" in str(error) else mend)]
     server = clip(plain(str(told.get("gitVersion", "?"))), 40)
     found = [Finding(OK, "cluster", f"context {opened.name}, {server}, namespace {opened.namespace}")]
     for what, path, mend in (
