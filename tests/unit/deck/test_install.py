@@ -231,3 +231,71 @@ def test_a_missing_or_mistyped_client_is_told_with_all_names(command: Any) -> No
     assert all(name in str(told.value) for name in CLIENTS)
     with pytest.raises(Refusal, match="Did you mean claude-code"):
         command.run(parsed("claudecode"))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_uninstall_removes_a_file_that_install_made(client: str, home: Path) -> None:
+    path = file_of(client, home)
+    around = sorted(path.parent.iterdir())
+    run(client, "stats")
+    remove(client)
+    assert sorted(path.parent.iterdir()) == around
+    run(client, "stats")
+    run(client)  # keeps a copy of what install itself had written
+    remove(client, dry_run=True)
+    assert path.exists()
+    remove(client)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_uninstall_gives_back_the_very_file_and_names_the_copies(
+    client: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = file_of(client, home)
+    texts = ['model = "x"\n', "# only a comment\n"] if CLIENTS[client].toml else ['{\n\t"theme": "dark"\n}\n', "{}\n"]
+    for text in texts:
+        path.write_text(text)
+        run(client)
+        capsys.readouterr()
+        remove(client)
+        assert path.read_text() == text
+        kept = [str(copy) for copy in path.parent.iterdir() if "before-quarterdeck" in copy.name]
+        said = capsys.readouterr().out
+        assert kept
+        assert all(copy in said for copy in kept)
+        for copy in kept:
+            Path(copy).unlink()
+
+
+COMMENTED = """{
+  // mine: "quarterdeck-stats" is not here, and https://example.org is no comment
+  "url": "https://example.org/*not a comment*/ , ]",
+  "mcpServers": {"other": {"command": "x",},}, /* two
+  lines */
+}
+"""
+
+
+def test_a_file_with_comments_is_refused_with_what_to_do(home: Path) -> None:
+    path = file_of("cursor", home)
+    path.write_text(COMMENTED)
+    with pytest.raises(Refusal, match=r"comments or trailing commas.*quarterdeck install cursor --print"):
+        run("cursor")
+    with pytest.raises(Refusal, match="nothing was changed"):
+        remove("cursor")
+    assert path.read_text() == COMMENTED
+    assert [name.name for name in path.parent.iterdir()] == [path.name]
+
+
+def test_entries_pasted_into_a_file_with_comments_are_recognised(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("cursor", "stats", show=True)
+    printed = json.loads(capsys.readouterr().out)["mcpServers"]["quarterdeck-stats"]
+    path = file_of("cursor", home)
+    text = COMMENTED.replace('"other"', f'"quarterdeck-stats": {json.dumps(printed)}, "other"')
+    path.write_text(text)
+    assert run("cursor", "stats") == 0
+    assert "up to date" in capsys.readouterr().out
+    assert path.read_text() == text
