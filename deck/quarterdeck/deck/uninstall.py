@@ -12,7 +12,7 @@ from quarterdeck.keel.errors import Refusal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Take the servers quarterdeck-stats, -kubectl and -logs out of an AI client's configuration; all else in it stays."
+    parser.description = "Take Quarterdeck's servers out of an AI client's configuration. All else in it stays."
     install.common_arguments(parser)
 
 
