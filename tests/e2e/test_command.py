@@ -543,7 +543,42 @@ def test_health_and_metrics_answer(open_server: Server, http: httpx.Client) -> N
     assert http.get(f"{open_server.url}/nothing").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/logs", "/healthz"])
+def test_a_browser_is_told_which_paths_there_are_and_what_for(open_server: Server, http: httpx.Client) -> None:
+    browser = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    page = http.get(open_server.url, headers=browser)
+    assert (page.status_code, page.headers["content-type"].split(";")[0]) == (200, "text/plain")
+    for path in ("/stats", "/logs", "/healthz", "/metrics"):
+        assert f"{open_server.url}{path}\n" in page.text
+    listed = http.get(open_server.url, headers={"accept": "application/json"}).json()
+    assert listed["servers"] == {name: f"{open_server.url}/{name}" for name in ("stats", "logs")}
+    hint = http.get(f"{open_server.url}/logs?<script>", headers=browser)
+    assert hint.status_code == 405
+    assert hint.headers["content-type"].startswith("text/plain")
+    assert f"--transport http quarterdeck-logs {open_server.url}/logs\n" in hint.text
+
+
+@pytest.mark.parametrize("headers", [{"accept": "text/event-stream"}, {"accept": "*/*", "mcp-session-id": "gone"}])
+def test_a_get_of_an_mcp_client_reaches_the_server(
+    headers: dict[str, str], open_server: Server, http: httpx.Client
+) -> None:
+    answer = http.get(f"{open_server.url}/logs", headers=headers)
+    assert answer.headers["content-type"].startswith("application/json")
+    assert "a browser cannot" not in answer.text
+
+
+async def test_the_stream_of_an_older_client_still_opens(open_server: Server) -> None:
+    url = f"{open_server.url}/logs"
+    async with httpx.AsyncClient(timeout=20) as client:
+        headers = {"accept": "application/json, text/event-stream"}
+        begun = await client.post(url, json=HELLO, headers=headers)
+        session = {"mcp-session-id": begun.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
+        async with client.stream("GET", url, headers={"accept": "text/event-stream", **session}) as stream:
+            assert stream.status_code == 200
+            assert stream.headers["content-type"].startswith("text/event-stream")
+        assert (await client.delete(url, headers=session)).status_code in (200, 204)
+
+
+@pytest.mark.parametrize("path", ["/logs", "/healthz", "/"])
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -584,7 +619,7 @@ def test_a_port_that_is_none_is_said(arguments: list[str], home: Path) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer qd_wrong", "Basic cWQ6cWQ=", "Bearer", "Bearer é"])
-@pytest.mark.parametrize("path", ["/lever", "/metrics"])
+@pytest.mark.parametrize("path", ["/lever", "/metrics", "/"])
 def test_without_a_right_token_nothing_is_answered(
     authorization: str | None, path: str, closed_server: tuple[Server, str, str], http: httpx.Client
 ) -> None:
@@ -593,6 +628,7 @@ def test_without_a_right_token_nothing_is_answered(
     call = http.post if path == "/lever" else http.get
     answer = call(f"{server.url}{path}", headers=headers)
     assert answer.status_code == 401
+    assert http.get(f"{server.url}{path}", headers=headers).status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert http.get(f"{server.url}/healthz").status_code == 200
 

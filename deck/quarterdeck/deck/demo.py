@@ -96,7 +96,7 @@ async def demo(home: Path, *, yes: bool) -> int:
         took = time.monotonic() - started - thinking
         say(
             f"\nDone in {took:.0f} s. Next, with your AI client: `quarterdeck world` runs this system to practise on, "
-            "and says how.\n`quarterdeck install CLIENT` connects it to your own cluster; `quarterdeck doctor` checks that."
+            "and says how.\n`quarterdeck install CLIENT` connects it to your cluster; `quarterdeck doctor` checks that."
         )
         return 0 if answer["status"] == "done" else 1
 
