@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.deck import install, uninstall
+from quarterdeck.deck import install, main, uninstall
 from quarterdeck.deck.clients import CLIENTS
 from quarterdeck.keel.errors import Refusal
 
@@ -299,3 +299,17 @@ def test_entries_pasted_into_a_file_with_comments_are_recognised(
     assert run("cursor", "stats") == 0
     assert "up to date" in capsys.readouterr().out
     assert path.read_text() == text
+
+
+def test_every_client_stands_in_the_documents_and_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    house = Path(__file__).parents[3]
+    for readme in (house / "README.md", house / "README.ko.md"):
+        text = readme.read_text()
+        (line,) = re.findall(r"^    quarterdeck install .*$", text, re.MULTILINE)
+        assert set(re.findall(r"[a-z-]+", line)) >= set(CLIENTS), readme
+        assert all(client.title in text for client in CLIENTS.values()), readme
+    table = (house / "docs/clients.md").read_text()
+    assert all(f"| {client.title} |" in table for client in CLIENTS.values())
+    assert main.main([]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ", ".join(CLIENTS) in shown
