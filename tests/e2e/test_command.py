@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,9 @@ def test_a_yes_through_a_pipe_is_refused(home: Path, changes: Changes) -> None:
     shown = quarterdeck(home, "approve", pending.id, stdin="yes\n")
     assert shown.returncode == 2
     assert "this is a pipe" in shown.stderr
+    unknown = quarterdeck(home, "approve", "ch-nothere1", stdin="yes\n")
+    assert unknown.returncode == 2
+    assert "There is no change 'ch-nothere1'" in unknown.stderr
     assert changes.get(pending.id).state == "pending"
 
 
@@ -293,6 +297,8 @@ def test_an_unknown_or_decided_change_is_said(home: Path, changes: Changes) -> N
 
 def test_the_trail_is_listed_and_verified(home: Path, changes: Changes) -> None:
     assert "empty" in quarterdeck(home, "audit").stdout
+    nothing = quarterdeck(home, "audit", "verify")
+    assert (nothing.returncode, "nothing to verify" in nothing.stdout, "hash" in nothing.stdout) == (0, True, False)
     pending = waiting(changes)
     changes.decline(pending.id, "terminal of me", final=True)
     listed = quarterdeck(home, "audit", "list", "--change", pending.id).stdout.splitlines()
@@ -302,6 +308,17 @@ def test_the_trail_is_listed_and_verified(home: Path, changes: Changes) -> None:
     whole = quarterdeck(home, "audit", "verify")
     assert whole.returncode == 0
     assert whole.stdout.startswith("Whole: 2 lines")
+
+
+def test_a_terminal_shows_as_much_of_a_line_as_fits_and_a_pipe_all(home: Path, changes: Changes) -> None:
+    waiting(changes, "scale blog to 3 " + "저장소 " * 40 + "end")
+    with Terminal(home, "audit", COLUMNS="90") as terminal:
+        code, said = terminal.end()
+    (line,) = said.splitlines()
+    assert code == 0
+    assert line.endswith("…")
+    assert 85 <= sum(1 + (letter > "가") for letter in line) <= 90
+    assert quarterdeck(home, "audit").stdout.rstrip().endswith("end")
 
 
 def test_a_tampered_trail_is_told_with_its_line(home: Path, changes: Changes) -> None:
@@ -321,14 +338,31 @@ def test_a_new_token_is_shown_once_and_its_settings_can_be_pasted(home: Path, tm
     token = re.search(r"qd_\S+", shown)
     assert token
     file = tmp_path / "pasted.toml"
-    file.write_text(shown[shown.index("[[http.tokens]]") :])
+    pasted = shown[shown.index("[[http.tokens]]") :].partition("\n\n")[0]
+    file.write_text(pasted)
     from quarterdeck.keel.identity import find_token
     from quarterdeck.keel.settings import load
 
     found = find_token(load({"QUARTERDECK_CONFIG": str(file)}).http.tokens, token[0])
     assert found is not None
     assert (found.name, found.scopes) == (name, ["read", "change"])
+    for step in ("quarterdeck.toml", "quarterdeck serve all --http", f"Authorization: Bearer {token[0]}"):
+        assert step in shown
     assert quarterdeck(home, "token", "x" * 65).returncode == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_the_settings_of_a_token_can_be_pasted_from_any_terminal(encoding: str, home: Path) -> None:
+    name = 'Zoë 김 🙂 "ops" \\x41'
+    shown = subprocess.run(
+        [QUARTERDECK, "token", name],
+        capture_output=True,
+        timeout=40,
+        check=True,
+        env=environment(home, PYTHONIOENCODING=encoding, PYTHONUTF8="0"),
+    ).stdout.decode(encoding)
+    pasted = shown[shown.index("[[http.tokens]]") :].partition("\n\n")[0]
+    assert tomllib.loads(pasted)["http"]["tokens"][0]["name"] == name
 
 
 # Serving over stdio
@@ -509,7 +543,42 @@ def test_health_and_metrics_answer(open_server: Server, http: httpx.Client) -> N
     assert http.get(f"{open_server.url}/nothing").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/logs", "/healthz"])
+def test_a_browser_is_told_which_paths_there_are_and_what_for(open_server: Server, http: httpx.Client) -> None:
+    browser = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    page = http.get(open_server.url, headers=browser)
+    assert (page.status_code, page.headers["content-type"].split(";")[0]) == (200, "text/plain")
+    for path in ("/stats", "/logs", "/healthz", "/metrics"):
+        assert f"{open_server.url}{path}\n" in page.text
+    listed = http.get(open_server.url, headers={"accept": "application/json"}).json()
+    assert listed["servers"] == {name: f"{open_server.url}/{name}" for name in ("stats", "logs")}
+    hint = http.get(f"{open_server.url}/logs?<script>", headers=browser)
+    assert hint.status_code == 405
+    assert hint.headers["content-type"].startswith("text/plain")
+    assert f"--transport http quarterdeck-logs {open_server.url}/logs\n" in hint.text
+
+
+@pytest.mark.parametrize("headers", [{"accept": "text/event-stream"}, {"accept": "*/*", "mcp-session-id": "gone"}])
+def test_a_get_of_an_mcp_client_reaches_the_server(
+    headers: dict[str, str], open_server: Server, http: httpx.Client
+) -> None:
+    answer = http.get(f"{open_server.url}/logs", headers=headers)
+    assert answer.headers["content-type"].startswith("application/json")
+    assert "a browser cannot" not in answer.text
+
+
+async def test_the_stream_of_an_older_client_still_opens(open_server: Server) -> None:
+    url = f"{open_server.url}/logs"
+    async with httpx.AsyncClient(timeout=20) as client:
+        headers = {"accept": "application/json, text/event-stream"}
+        begun = await client.post(url, json=HELLO, headers=headers)
+        session = {"mcp-session-id": begun.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
+        async with client.stream("GET", url, headers={"accept": "text/event-stream", **session}) as stream:
+            assert stream.status_code == 200
+            assert stream.headers["content-type"].startswith("text/event-stream")
+        assert (await client.delete(url, headers=session)).status_code in (200, 204)
+
+
+@pytest.mark.parametrize("path", ["/logs", "/healthz", "/"])
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -550,7 +619,7 @@ def test_a_port_that_is_none_is_said(arguments: list[str], home: Path) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer qd_wrong", "Basic cWQ6cWQ=", "Bearer", "Bearer é"])
-@pytest.mark.parametrize("path", ["/lever", "/metrics"])
+@pytest.mark.parametrize("path", ["/lever", "/metrics", "/"])
 def test_without_a_right_token_nothing_is_answered(
     authorization: str | None, path: str, closed_server: tuple[Server, str, str], http: httpx.Client
 ) -> None:
@@ -559,6 +628,7 @@ def test_without_a_right_token_nothing_is_answered(
     call = http.post if path == "/lever" else http.get
     answer = call(f"{server.url}{path}", headers=headers)
     assert answer.status_code == 401
+    assert http.get(f"{server.url}{path}", headers=headers).status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert http.get(f"{server.url}/healthz").status_code == 200
 

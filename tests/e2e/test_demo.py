@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -11,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from quarterdeck.deck import demo
 
 COMMAND = [sys.executable, "-m", "quarterdeck.deck.main", "demo"]
 
@@ -45,6 +49,10 @@ def test_the_demo_tells_the_whole_story_without_a_terminal(tmp_path: Path) -> No
     assert -1 not in places, done.stdout
     assert places == sorted(places)
     assert list(tmp_path.iterdir()) == []  # it left nothing behind
+    assert "`quarterdeck world`" in done.stdout[places[-1] :]
+    recorded = [line for line in done.stdout.splitlines() if re.match(r"\s+\d+  \d{4}-", line)]
+    assert len(recorded) == 5
+    assert all(len(line) <= 104 and line.endswith("…") for line in recorded)
 
 
 @pytest.mark.parametrize(("typed", "told"), [("yes", "DONE: Restart"), ("no", "Nothing was changed")])
@@ -73,3 +81,14 @@ def test_a_person_at_the_terminal_decides(typed: str, told: str, tmp_path: Path)
         os.close(ours)
     assert answered, said
     assert told in said
+
+
+def test_a_demo_that_does_not_come_to_its_point_says_so_and_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "PATIENCE_S", 0.0)
+    assert demo.run(argparse.Namespace(yes=True)) == 1
+    said = capsys.readouterr()
+    assert "2. What is offline?" not in said.out
+    assert "was not offline within 0 s" in said.err
+    assert "`quarterdeck world`" in said.err

@@ -51,7 +51,9 @@ def test_with_nothing_configured_it_says_how_to_begin(tmp_path: Path) -> None:
     code, found = doctor(tmp_path, {"QUARTERDECK_STATS_URL": "http://127.0.0.1:9"})
     assert code == 1
     assert found["cluster"][0]["status"] == "fail"
-    assert "quarterdeck world" in found["cluster"][0]["mend"]
+    advice = found["cluster"][0]["detail"] + found["cluster"][0]["mend"]
+    assert advice.count("quarterdeck world") == 1
+    assert ".." not in advice
     assert "QUARTERDECK_STATS_URL" in found["stats balancer"][0]["mend"]
     assert "quarterdeck install" in found["clients"][0]["mend"]
 
@@ -69,6 +71,37 @@ def test_slips_and_traps_are_named(world: PracticeWorld, tmp_path: Path) -> None
     assert any("QUARTERDECK_STAT_URL" in finding["detail"] for finding in found["settings"])
     assert "everywhere without asking" in found["policy"][0]["detail"]
     assert "/nowhere/python, which is gone" in found["client cursor"][0]["detail"]
+
+
+@pytest.fixture
+def cursor(tmp_path: Path) -> Path:
+    (tmp_path / ".cursor").mkdir()
+    return tmp_path / ".cursor" / "mcp.json"
+
+
+def install(home: Path, environ: dict[str, str]) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("QUARTERDECK_", "XDG_", "KUBE"))}
+    command = [sys.executable, "-P", "-m", "quarterdeck.deck.main", "install", "cursor"]
+    subprocess.run(command, env={**clean, "HOME": str(home), **environ}, capture_output=True, timeout=30, check=True)
+
+
+def test_a_client_with_other_settings_than_this_shell_is_not_well(
+    world: PracticeWorld, cursor: Path, tmp_path: Path
+) -> None:
+    install(tmp_path, {"QUARTERDECK_STATS_PROMETHEUS_URL": "http://127.0.0.1:1/planted-31"})
+    token = {"QUARTERDECK_LOGS_LOKI_TOKEN": "planted-32"}
+    code, found = doctor(tmp_path, {**world.environment(), **token})
+    (finding,) = found["client cursor"]
+    assert (code, finding["status"]) == (1, "fail")
+    assert "lacks QUARTERDECK_KUBECTL_KUBECONFIG, QUARTERDECK_LOGS_LOKI_URL" in finding["detail"]
+    assert "has another value of QUARTERDECK_STATS_PROMETHEUS_URL" in finding["detail"]
+    assert "LOKI_TOKEN" not in finding["detail"]
+    assert "planted" not in json.dumps(found)
+    assert "run `quarterdeck install cursor` again" in finding["mend"]
+
+    install(tmp_path, world.environment())
+    code, found = doctor(tmp_path, {**world.environment(), **token})
+    assert (code, [finding["status"] for finding in found["client cursor"]]) == (0, ["ok"])
 
 
 def test_a_user_without_rights_is_told_so(world: PracticeWorld, tmp_path: Path) -> None:

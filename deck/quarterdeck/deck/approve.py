@@ -19,9 +19,12 @@ AGENT_SHELLS = ("CLAUDECODE", "GEMINI_CLI", "CODEX_SANDBOX", "CODEX_THREAD_ID", 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Without an ID: list the changes that wait. With one: show it and ask you for a typed yes."
+    parser.description = (
+        "Without an ID: list the changes that your AI client asked for and that wait for you. With one: show exactly "
+        "what would happen and ask you to type yes. It needs a terminal: no program can say yes for you."
+    )
     parser.add_argument("id", nargs="?", metavar="ID", help="the change, such as ch-7k3f9qxw")
-    parser.add_argument("--decline", action="store_true", help="say no to it for good")
+    parser.add_argument("--decline", action="store_true", help="say no to that change for good, without being asked")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,8 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
         changes.decline(arguments.id, by=f"terminal of {local_user()}", final=True)
         print(f"{arguments.id} is declined. It will not run.")
         return 0
+    pending = changes.get(arguments.id)
+    if not pending.waiting:
+        raise Refusal(why_not(pending))
     refuse_machines()
-    return ask(changes, changes.get(arguments.id))
+    return ask(changes, pending)
 
 
 def list_waiting(changes: Changes) -> int:

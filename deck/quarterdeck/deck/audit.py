@@ -7,18 +7,23 @@ import json
 from collections import deque
 from typing import Any
 
+from quarterdeck.deck.screen import cut, width
 from quarterdeck.keel import audit
 from quarterdeck.keel.changes import Changes
 from quarterdeck.keel.settings import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", choices=["list", "verify"], default="list", help="list (default) or verify")
-    parser.add_argument(
-        "--last", type=int, default=50, metavar="N", help="list at most the N newest lines (default 50)"
+    parser.description = (
+        "What was asked for, allowed, refused and done, a line each. A terminal shows what fits of a line; a pipe "
+        "gets all of it. `audit verify` proves that no line was changed, added or taken out."
     )
-    parser.add_argument("--change", metavar="ID", help="list only this change")
-    parser.add_argument("--json", action="store_true", help="list the lines as they are stored")
+    parser.add_argument(
+        "what", nargs="?", choices=["list", "verify"], default="list", metavar="WHAT", help="list (default) or verify"
+    )
+    parser.add_argument("--last", type=int, default=50, metavar="N", help="only the N newest lines (default 50)")
+    parser.add_argument("--change", metavar="ID", help="only the lines of this change, such as ch-7k3f9qxw")
+    parser.add_argument("--json", action="store_true", help="the lines as they are stored")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,8 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     newest = deque(found, maxlen=max(1, arguments.last))
     if not newest:
         print("Nothing is recorded of that change." if arguments.change else "The audit trail is empty.")
+    columns = width()
     for entry in newest:
-        print(json.dumps(entry, ensure_ascii=False) if arguments.json else line(entry))
+        print(json.dumps(entry, ensure_ascii=False) if arguments.json else cut(line(entry), columns))
     return 0
 
 
@@ -53,6 +59,9 @@ def verify(changes: Changes) -> int:
         print(f"NOT WHOLE: {verdict.problem}. Lines 1 to {verdict.lines} are as they were written.")
         print(f"The file is {changes.trail}")
         return 1
+    if not verdict.lines:
+        print("The audit trail is empty: no AI client has asked for a change yet, so there is nothing to verify.")
+        return 0
     print(f"Whole: {verdict.lines} lines, each following the one before. Last hash {verdict.head}")
     print("Keep that hash elsewhere, and a later rewrite of the whole file can be proved too.")
     return 0

@@ -15,8 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.deck.clients import CLIENTS
-from quarterdeck.deck.install import PREFIX, SERVERS, started
+from quarterdeck.deck.clients import CLIENTS, AiClient
+from quarterdeck.deck.install import SERVERS, started
+from quarterdeck.deck.installed import differences, entries_in
 from quarterdeck.keel.answers import clip, plain
 from quarterdeck.keel.changes import Changes
 from quarterdeck.keel.errors import Refusal
@@ -115,7 +116,7 @@ def cluster(settings: Settings) -> list[Finding]:
         told = opened.get("/version")
     except Refusal as error:
         mend = "no cluster at hand? `quarterdeck world` brings one to practise on"
-        return [Finding(FAIL, "cluster", str(error), mend)]
+        return [Finding(FAIL, "cluster", str(error), "" if "quarterdeck world" in str(error) else mend)]
     server = clip(plain(str(told.get("gitVersion", "?"))), 40)
     found = [Finding(OK, "cluster", f"context {opened.name}, {server}, namespace {opened.namespace}")]
     for what, path, mend in (
@@ -265,40 +266,41 @@ def port(settings: Settings) -> list[Finding]:
 
 
 def clients(_: Settings) -> list[Finding]:
-    """Clients on this machine that have our servers: is the command they start still there?"""
+    """Clients on this machine that have our servers: do they start what `quarterdeck install` would write now?"""
     found = []
     for client in CLIENTS.values():
-        path = client.file(sys.platform, os.environ, Path.home())
-        if not path.is_file():
-            continue
-        try:
-            entries = _entries(path, client.toml, client.key)
-        except (OSError, ValueError) as error:
-            found.append(Finding(WARN, f"client {client.name}", f"{path} cannot be read ({type(error).__name__})"))
-            continue
-        names = [name for name in entries if name.startswith(PREFIX)]
-        for name in names:
-            command = entries[name].get("command")
-            program = command[0] if isinstance(command, list) and command else command
-            if not isinstance(program, str) or not Path(program).exists():
-                mend = f"quarterdeck install {client.name}"
-                found.append(Finding(FAIL, f"client {client.name}", f"{name} starts {program}, which is gone", mend))
-                break
-        else:
-            if names:
-                found.append(Finding(OK, f"client {client.name}", f"has {', '.join(names)}"))
-    if not any(finding.what.startswith("client") for finding in found):
-        found.append(Finding(WARN, "clients", "no AI client has the servers yet", "quarterdeck install CLIENT"))
+        for path, flag in _files_of(client):
+            if not path.is_file():
+                continue
+            try:
+                entries = entries_in(client, path)
+            except (OSError, ValueError) as error:
+                found.append(Finding(WARN, f"client {client.name}", f"{path} cannot be read ({type(error).__name__})"))
+                continue
+            if entries:
+                found.append(_client(client, entries, path, f"quarterdeck install {client.name}{flag}"))
+    if not found:
+        found.append(Finding(WARN, "clients", "no AI client has the servers yet", "run `quarterdeck install CLIENT`"))
     return found
 
 
-def _entries(path: Path, toml: bool, key: str) -> dict[str, Any]:
-    import tomllib
+def _files_of(client: AiClient) -> list[tuple[Path, str]]:
+    found = [(client.file(sys.platform, os.environ, Path.home()), "")]
+    return [*found, (Path.cwd() / client.project, " --project")] if client.project else found
 
-    text = path.read_text(encoding="utf-8")
-    document = tomllib.loads(text) if toml else json.loads(text or "{}")
-    table = document.get(key) if isinstance(document, dict) else None
-    return {name: entry for name, entry in (table or {}).items() if isinstance(entry, dict)}
+
+def _client(client: AiClient, entries: dict[str, Any], path: Path, install: str) -> Finding:
+    what = f"client {client.name}"
+    seen = {name: differences(client, name, entry) for name, entry in entries.items()}
+    for name, (wrong, _) in seen.items():
+        if wrong:
+            detail = clip(f"{name} in {path} {'; '.join(wrong)}", 600)
+            return Finding(FAIL, what, detail, f"run `{install}` again in this shell, then restart {client.title}")
+    for name, (_, unusual) in seen.items():
+        if unusual:
+            detail = clip(f"{name} in {path} {'; '.join(unusual)}", 600)
+            return Finding(WARN, what, detail, f"fine if you meant it; else run `{install}` again")
+    return Finding(OK, what, f"{path} has {', '.join(entries)}, with this shell's settings")
 
 
 ALL: tuple[Callable[[Settings], list[Finding]], ...] = (

@@ -17,23 +17,38 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quarterdeck.deck.screen import cut
+
 if TYPE_CHECKING:
     from fastmcp import Client
 
     from quarterdeck.titanium.story import PracticeWorld
 
+PATIENCE_S = 20.0
 SERVERS = ("stats", "kubectl", "logs")
-WIDTH = 100
+WIDTH = 104
+"""Of what servers answer, at most so many columns are shown."""
+
+
+class Stuck(Exception):
+    """The practice system did not do what the story needs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", help="approve the restart without asking you")
+    parser.description = (
+        "A practice system breaks on this machine; MCP servers find out why, and restart it once you type yes. It "
+        "takes half a minute, needs no key, cluster or network, and touches nothing of yours."
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask you: approve the restart by itself")
 
 
 def run(arguments: argparse.Namespace) -> int:
     home = Path(tempfile.mkdtemp(prefix="quarterdeck-demo-"))
     try:
         return asyncio.run(demo(home, yes=arguments.yes))
+    except Stuck as stuck:
+        print(f"quarterdeck: {stuck}", file=sys.stderr)
+        return 1
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -52,7 +67,7 @@ async def demo(home: Path, *, yes: bool) -> int:
 
         step(1, "Something breaks: traffic nearly doubles, and the blog service cannot write its database.")
         await asyncio.to_thread(world.inject, "blog-locked")
-        await until_offline(stats)
+        await until(stats, "offline")
 
         step(2, "What is offline?")
         await show(stats, "get_system_stats")
@@ -60,7 +75,7 @@ async def demo(home: Path, *, yes: bool) -> int:
         await show(kubectl, "find_problems")
         step(4, "What do its logs say?")
         await show(logs, "tail_errors", service="blog-service", since="5m")
-        step(5, "Did the traffic change?")
+        step(5, "Did the traffic change? This stats server has only just begun to watch; Prometheus remembers.")
         await show(stats, "query_metrics_range", query="sum(rate(http_requests_total[5s]))", since="2m", step="10s")
 
         step(6, "So: a surge of writes locked the SQLite file, and the blog service crashed on it. Ask for a restart.")
@@ -74,12 +89,15 @@ async def demo(home: Path, *, yes: bool) -> int:
         step(7, "The same call again, now under your grant.")
         answer = await show(kubectl, "restart_deployment", deployment="blog-service")
         step(8, "Is it well again?")
-        await until_online(stats)
+        await until(stats, "online")
         await show(stats, "get_system_stats")
         step(9, "And it is on record.")
         trail(home)
         took = time.monotonic() - started - thinking
-        say(f"\nDone in {took:.0f} s. Next: `quarterdeck install CLIENT`, then `quarterdeck doctor`.")
+        say(
+            f"\nDone in {took:.0f} s. Next, with your AI client: `quarterdeck world` runs this system to practise on, "
+            "and says how.\n`quarterdeck install CLIENT` connects it to your cluster; `quarterdeck doctor` checks that."
+        )
         return 0 if answer["status"] == "done" else 1
 
 
@@ -87,10 +105,12 @@ async def connect(stack: AsyncExitStack, name: str, world: PracticeWorld, home: 
     from fastmcp import Client
     from fastmcp.client.transports import StdioTransport
 
+    from quarterdeck.deck.install import started
+
     environ = {key: value for key, value in os.environ.items() if not key.startswith("QUARTERDECK_")}
     environ |= {**world.environment(), "QUARTERDECK_HOME": str(home), "QUARTERDECK_STATS_SAMPLE_EVERY_S": "0.5"}
     errors = stack.enter_context((home / f"{name}.log").open("w"))
-    transport = StdioTransport(sys.executable, ["-m", f"quarterdeck.{name}"], env=environ, log_file=errors)
+    transport = StdioTransport(sys.executable, started(name), env=environ, log_file=errors)
     return await stack.enter_async_context(Client(transport))
 
 
@@ -101,30 +121,26 @@ async def show(client: Client[Any], tool: str, **arguments: Any) -> dict[str, An
     result = await client.call_tool(tool, arguments)
     lines = result.content[0].text.splitlines()  # type: ignore[union-attr]
     for line in lines[:16]:
-        say(f"    {line[:WIDTH]}{'…' if len(line) > WIDTH else ''}")
+        say(f"    {cut(line, columns())}")
     if len(lines) > 16:
         say(f"    … {len(lines) - 16} more lines")
     structured: dict[str, Any] = result.structured_content or {}
     return structured
 
 
-async def until_offline(stats: Client[Any]) -> None:
-    await until(stats, "offline")
-
-
-async def until_online(stats: Client[Any]) -> None:
-    await until(stats, "online")
-
-
 async def until(stats: Client[Any], status: str) -> None:
-    """Wait, at most 20 s, until the blog service stays `status` for a second: a crash loop is up now and then."""
-    seen = 0
-    for _ in range(80):
+    """Wait until the blog service stays `status` for a second: a crash loop is up now and then."""
+    seen, deadline = 0, time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
         result = await stats.call_tool("get_service_status", {"service_name": "blog_service"})
         seen = seen + 1 if (result.structured_content or {}).get("status") == status else 0
         if seen == 4:
             return
         await asyncio.sleep(0.25)
+    raise Stuck(
+        f"The practice blog service was not {status} within {PATIENCE_S:.0f} s, so the demo cannot go on. This machine "
+        "may be too busy: try again, or look around by yourself with `quarterdeck world`."
+    )
 
 
 def consent(home: Path, id: str, yes: bool) -> bool:
@@ -152,8 +168,12 @@ def trail(home: Path) -> None:
 
     changes = Changes(ChangesSettings(), home)
     for entry in audit.entries(changes.trail):
-        say(f"    {line(entry)[:WIDTH]}")
+        say(f"    {cut(line(entry), columns())}")
     verify(changes)
+
+
+def columns() -> int:
+    return min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns) - 4
 
 
 def step(number: int, text: str) -> None:

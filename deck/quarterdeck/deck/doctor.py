@@ -22,7 +22,13 @@ MARKS = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.description = (
+        "Check Python, settings, cluster, addresses, servers and the configuration of your AI clients, and say how to "
+        "mend what is wrong. It changes nothing. Settings are those of this shell: run it where you ran `install`."
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="the findings as JSON; the exit code is 1 if something fails"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,6 +85,8 @@ def verdict(found: list[Finding]) -> str:
     failed = sum(1 for finding in found if finding.status == FAIL)
     if failed:
         return f"\n{failed} thing{'s' if failed > 1 else ''} to mend. New here? `quarterdeck demo` needs none of this."
-    if not any(f.what.startswith("client") and f.status == OK for f in found):
+    if any(f.what == "clients" for f in found):
         return "\nAll well so far. Next: `quarterdeck install claude-code` (or another client)."
-    return "\nAll well. Ask your client what is wrong in your cluster."
+    warned = sum(1 for finding in found if finding.status == WARN)
+    but = f", but for {warned} warning{'s' if warned > 1 else ''} above" if warned else ""
+    return f"\nAll well{but}. Ask your client what is wrong in your cluster."

@@ -6,14 +6,17 @@ import argparse
 import difflib
 import json
 import os
+import re
 import stat
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
+from quarterdeck.deck import jsonc
 from quarterdeck.deck.clients import CLIENTS, AiClient, Entry
 from quarterdeck.keel.errors import Refusal
 
@@ -21,25 +24,30 @@ SERVERS = ("stats", "kubectl", "logs")
 PREFIX = "quarterdeck-"
 """Before the server's name: `logs` alone might be somebody else's. mcp_quarterdeck-kubectl_TOOL stays under 64."""
 
+KEPT = ".before-quarterdeck-"
+"""Between the name of a client's file and the time, in the name of the copy that is kept of it."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common_arguments(parser)
-    parser.add_argument(
-        "servers", nargs="*", metavar="SERVER", help="which servers: stats, kubectl, logs (default: all)"
-    )
+    parser.add_argument("servers", nargs="*", default=[], metavar="SERVER", help=f"{', '.join(SERVERS)} (default: all)")
     parser.add_argument(
         "--print", action="store_true", dest="show", help="print what would be written, and nothing else"
     )
 
 
 def common_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("client", choices=CLIENTS, metavar="CLIENT", help=", ".join(CLIENTS))
-    parser.add_argument("--dry-run", action="store_true", help="show the change, write nothing")
-    parser.add_argument("--project", action="store_true", help="into the current project's file, not your own")
+    parser.add_argument("client", nargs="?", metavar="CLIENT", help=", ".join(CLIENTS))
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would change in the client's file, write nothing"
+    )
+    parser.add_argument(
+        "--project", action="store_true", help="the file of the project in the current folder, not the one in your home"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    client = CLIENTS[arguments.client]
+    client = chosen(arguments.client, "install")
     unknown = [name for name in arguments.servers if name not in SERVERS]
     if unknown:
         raise Refusal(f"There is no server {unknown[0]!r}. There are: {', '.join(SERVERS)}.")
@@ -51,11 +59,15 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     path = place(client, project=arguments.project)
     before = read(path)
-    document = parse(client, path, before)
-    table = servers_of(client, path, document)
-    for name, entry in entries.items():
-        table[name] = entry
-    changed = write(client, path, before, document, dry_run=arguments.dry_run)
+    if _commented(client, path, before, entries):
+        print(f"{path} is up to date already.")
+        changed = False
+    else:
+        document = parse(client, path, before)
+        table = servers_of(client, path, document)
+        for name, entry in entries.items():
+            table[name] = entry
+        changed = write(client, path, before, document, dry_run=arguments.dry_run)
     for name in withheld:
         print(
             f"Not written: {name} is a secret. Put it into the settings file instead (`quarterdeck doctor` names it)."
@@ -64,6 +76,19 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"\n{client.title} now has {', '.join(entries)}. {client.after}")
         print('Then ask it: "What is wrong in my cluster right now?"')
     return 0
+
+
+def chosen(name: str | None, command: str) -> AiClient:
+    if name is None:
+        raise Refusal(f"Say which CLIENT: `quarterdeck {command} CLIENT`, where CLIENT is one of {', '.join(CLIENTS)}.")
+    if name not in CLIENTS:
+        near = difflib.get_close_matches(name.lower(), CLIENTS, n=1, cutoff=0.5)
+        meant = f"Did you mean {near[0]}? " if near else ""
+        raise Refusal(
+            f"There is no client {name!r}. {meant}There are: {', '.join(CLIENTS)}. For any other, "
+            "`quarterdeck install cursor --print` shows the form that most understand."
+        )
+    return CLIENTS[name]
 
 
 def started(name: str) -> list[str]:
@@ -121,15 +146,16 @@ def parse(client: AiClient, path: Path, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        hint = "Mend it first"
-        if "//" in text or "/*" in text or ",\n" in text:
-            hint = (
-                "If it has comments or trailing commas, add the lines of `--print` by hand, so that they are not lost"
+        try:
+            jsonc.loads(text)
+        except json.JSONDecodeError:
+            why = f"is not JSON (line {error.lineno}, column {error.colno}: {error.msg}). Mend it first"
+        else:
+            why = (
+                "has comments or trailing commas, which would be lost. Edit it by hand: "
+                f"`quarterdeck install {client.name} --print` shows the entries named {PREFIX}…"
             )
-        raise Refusal(
-            f"{path} is not plain JSON (line {error.lineno}, column {error.colno}: {error.msg}). {hint}; "
-            "nothing was changed."
-        ) from None
+        raise Refusal(f"{path} {why}; nothing was changed.") from None
 
 
 def servers_of(client: AiClient, path: Path, document: Any) -> Any:
@@ -149,17 +175,36 @@ def servers_of(client: AiClient, path: Path, document: Any) -> Any:
     return table
 
 
-def render(client: AiClient, document: Any) -> str:
+def _commented(client: AiClient, path: Path, text: str, entries: dict[str, Entry]) -> bool:
+    """A file whose comments forbid rewriting, and that has all entries already."""
+    if client.toml:
+        return False
+    try:
+        parse(client, path, text)
+        return False
+    except Refusal:
+        pass
+    try:
+        document = jsonc.loads(text)
+        table = document[client.key]
+        return all(table.get(name) == entry for name, entry in entries.items())
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError):
+        return False
+
+
+def render(client: AiClient, document: Any, like: str = "") -> str:
+    """The file's new text, indented as the old one was."""
     if client.toml:
         import tomlkit
 
-        return tomlkit.dumps(document)
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        return tomlkit.dumps(document).rstrip("\n") + "\n"
+    indented = re.search(r"^[{\[]\n([ \t]+)", like)
+    return json.dumps(document, indent=indented[1] if indented else 2, ensure_ascii=False) + "\n"
 
 
 def write(client: AiClient, path: Path, before: str, document: Any, *, dry_run: bool) -> bool:
     """Show what changes; then keep a copy of the old file and put the new one in its place in one step."""
-    after = render(client, document)
+    after = render(client, document, before)
     if parse(client, path, before) == json.loads(json.dumps(document)) and before:
         print(f"{path} is up to date already.")
         return False
@@ -171,7 +216,9 @@ def write(client: AiClient, path: Path, before: str, document: Any, *, dry_run: 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if before:
-            kept = path.with_name(f"{path.name}.before-quarterdeck-{time.strftime('%Y%m%d-%H%M%S')}")
+            kept = path.with_name(f"{path.name}{KEPT}{time.strftime('%Y%m%d-%H%M%S')}")
+            while kept.exists():  # two changes in one second: the older copy is the one that matters
+                kept = kept.with_name(f"{kept.name}+")
             kept.write_text(before, encoding="utf-8")
             kept.chmod(stat.S_IMODE(path.stat().st_mode))
             print(f"\nThe old file is kept as {kept}.")
@@ -197,6 +244,11 @@ def replace(path: Path, text: str) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def copies(path: Path) -> list[Path]:
+    """The copies of a client's file that `install` and `uninstall` kept, oldest first."""
+    return sorted(path.parent.glob(f"{escape(path.name)}{KEPT}*"))
 
 
 def ours(table: dict[str, Entry]) -> list[str]:

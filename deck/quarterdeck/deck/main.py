@@ -9,9 +9,11 @@ import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
+from quarterdeck.deck.clients import CLIENTS
+
 COMMANDS = {
     "demo": "break a practice system, find out why, and mend it with your consent (30 s, needs nothing)",
-    "install": "connect an AI client (claude-desktop, claude-code, cursor, gemini-cli, vscode, codex)",
+    "install": f"connect an AI client: {', '.join(CLIENTS)}",
     "uninstall": "take Quarterdeck out of an AI client again",
     "doctor": "check this set-up and say how to mend what is wrong",
     "serve": "run MCP servers: stats, kubectl, logs",
@@ -47,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     from quarterdeck.keel.errors import Refusal
+    from quarterdeck.keel.signals import end_like_ctrl_c, exit_code
 
+    end_like_ctrl_c()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its number, not a traceback
             stream.reconfigure(errors="backslashreplace")
@@ -60,7 +64,7 @@ def _run(parsed: argparse.Namespace) -> int:
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 130
+        return exit_code()
     except BrokenPipeError:
         # The reader, such as `head`, has gone: nothing is left to say, also not when stdout is flushed at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from quarterdeck.deck import welcome
 from quarterdeck.keel import stdio
 from quarterdeck.keel.errors import Refusal
 
@@ -23,11 +24,17 @@ SERVERS = ("stats", "kubectl", "logs")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run one MCP server over stdio, as AI clients do by themselves after `quarterdeck install`; or, with --http, "
+        "several on one port, for clients that are given an address."
+    )
     parser.add_argument(
         "servers", nargs="+", choices=[*SERVERS, "all"], metavar="SERVER", help="stats, kubectl, logs or all"
     )
     parser.add_argument("--http", action="store_true", help="serve over streamable HTTP instead of stdio")
-    parser.add_argument("--host", help="with --http: address to bind (default 127.0.0.1; others need a token)")
+    parser.add_argument(
+        "--host", help="with --http: address to bind (default 127.0.0.1; any other needs `quarterdeck token NAME`)"
+    )
     parser.add_argument("--port", type=int, help="with --http: port (default 7300; 0 takes a free one)")
 
 
@@ -103,12 +110,14 @@ def http_app(names: list[str], settings: Settings, host: str = "127.0.0.1") -> S
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
+    async def allowed(request: Request) -> bool:
+        verifier = identity.verifier(settings.http)
+        presented = request.headers.get("authorization", "").partition(" ")[2]
+        return verifier is None or (bool(presented) and await verifier.verify_token(presented) is not None)
+
     async def metrics(request: Request) -> Response:
-        if settings.http.tokens or settings.http.jwks_url:
-            verifier = identity.verifier(settings.http)
-            presented = request.headers.get("authorization", "").partition(" ")[2]
-            if verifier is None or not presented or await verifier.verify_token(presented) is None:
-                return PlainTextResponse("A bearer token is needed.\n", 401, {"WWW-Authenticate": "Bearer"})
+        if not await allowed(request):
+            return PlainTextResponse("A bearer token is needed.\n", 401, {"WWW-Authenticate": "Bearer"})
         return Response(METRICS.page(), media_type="text/plain; version=0.0.4")
 
     own = [] if host in ("0.0.0.0", "::", "") else [host]
@@ -118,8 +127,8 @@ def http_app(names: list[str], settings: Settings, host: str = "127.0.0.1") -> S
         allowed_origins=settings.http.allowed_origins,
         mode="strict",
     )
-    routes = [Route("/healthz", healthz), Route("/metrics", metrics)]
-    routes += [Route(f"/{name}", app) for name, app in apps.items()]
+    routes = [Route("/", welcome.index(names, allowed)), Route("/healthz", healthz), Route("/metrics", metrics)]
+    routes += [Route(f"/{name}", welcome.Hint(name, app, allowed)) for name, app in apps.items()]
     return Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import new_token
@@ -11,8 +12,12 @@ from quarterdeck.keel.settings import config_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="who will use it; it stands in the audit trail")
-    parser.add_argument("--change", action="store_true", help="may ask for changes too, not only read")
+    parser.description = (
+        "Make a bearer token for `quarterdeck serve … --http`, needed beyond this machine. It is "
+        "shown once; the settings file keeps only its hash."
+    )
+    parser.add_argument("name", metavar="NAME", help="whose it is, such as kim; the audit trail names its calls by it")
+    parser.add_argument("--change", action="store_true", help="it may ask for changes too, not only read")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,8 +25,24 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal("A token's name has 1 to 64 letters, all of them visible. It stands in the audit trail.")
     token, digest = new_token()
     scopes = ["read", "change"] if arguments.change else ["read"]
-    print(f"Give this to {arguments.name}, once; it is stored nowhere:\n\n    {token}\n")
-    print(f"And add this to {config_path()}:\n")
-    name = json.dumps(arguments.name, ensure_ascii=False)
-    print(f'[[http.tokens]]\nname = {name}\nsha256 = "{digest}"\nscopes = {json.dumps(scopes)}')
+    print(f"1. Give this to {arguments.name}, once; it is stored nowhere:\n\n    {token}\n")
+    print(f"2. Add these lines at the end of {config_path()}:\n")
+    print(f'[[http.tokens]]\nname = {quoted(arguments.name)}\nsha256 = "{digest}"\nscopes = {json.dumps(scopes)}\n')
+    print("3. Start `quarterdeck serve all --http` again: it reads its settings when it starts.")
+    print(f"4. The client then sends this header with every request:\n\n    Authorization: Bearer {token}")
     return 0
+
+
+def quoted(text: str) -> str:
+    """As a TOML string, also on a terminal that cannot show every letter."""
+    shown = json.dumps(text, ensure_ascii=False)
+    encoding = sys.stdout.encoding or "utf-8"
+    return "".join(letter if _has(encoding, letter) else f"\\U{ord(letter):08X}" for letter in shown)
+
+
+def _has(encoding: str, letter: str) -> bool:
+    try:
+        letter.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True

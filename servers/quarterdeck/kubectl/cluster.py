@@ -233,7 +233,7 @@ class _BrokenOff(Refusal):
 
 def _short(error: Exception) -> str:
     text = redact(one_line(str(getattr(error, "reason", None) or error)))
-    return clip(re.sub(r"^\w+\(.*?\): ", "", text), 160)
+    return clip(re.sub(r"^\w+\(.*?\): ", "", text), 160).rstrip(".")
 
 
 def path_of(

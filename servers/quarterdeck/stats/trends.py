@@ -36,8 +36,10 @@ def compare(samples: Sequence[Sample], now: float, baseline_s: float, recent_s: 
     rates = [s.requests_per_second for s in recent if s.requests_per_second is not None]
     usual = [s.requests_per_second for s in before if s.requests_per_second is not None]
     if not rates or len(usual) < FEWEST:
+        watched = f"{now - samples[0].at:.0f} s" if samples else "no time"
         return Trend(
-            f"No baseline yet: {len(usual)} of the {FEWEST} samples it needs lie before the last {recent_s:.0f} s."
+            f"Too early to say: watched for {watched}, and a baseline needs {FEWEST} samples from before the last "
+            f"{recent_s:.0f} s."
         )
     current, base = statistics.median(rates), statistics.median(usual)
     minutes = max(1, round(min(baseline_s, now - before[0].at) / 60))

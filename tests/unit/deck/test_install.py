@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.deck import install, uninstall
+from quarterdeck.deck import install, main, uninstall
 from quarterdeck.deck.clients import CLIENTS
 from quarterdeck.keel.errors import Refusal
 
@@ -201,3 +202,114 @@ def test_what_is_written_runs_no_code_of_the_folder_it_is_started_in(home: Path,
         cwd=repository, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
     assert (done.returncode, "stranger" in done.stderr) == (0, False), done.stderr
+
+
+def test_no_text_of_ours_starts_a_module_without_the_safe_path() -> None:
+    house = Path(__file__).parents[3]
+    texts = [
+        *house.glob("*.md"),
+        *house.glob("docs/*.md"),
+        *house.glob("servers/**/*.md"),
+        *house.glob("examples/**/*.md"),
+    ]
+    sources = [file for root in ("deck", "servers", "keel", "examples") for file in (house / root).rglob("*.py")]
+    unsafe = re.compile(r"""python3? -m quarterdeck\.|(?<!"-P", )["']-m["'], f?["']quarterdeck\.""")
+    assert len(texts) > 5
+    assert len(sources) > 50
+    assert [file for file in (*texts, *sources) if unsafe.search(file.read_text())] == []
+
+
+@pytest.mark.parametrize("command", [install, uninstall])
+def test_a_missing_or_mistyped_client_is_told_with_all_names(command: Any) -> None:
+    def parsed(*arguments: str) -> argparse.Namespace:
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        return parser.parse_args(arguments)
+
+    with pytest.raises(Refusal, match="Say which CLIENT") as told:
+        command.run(parsed())
+    assert all(name in str(told.value) for name in CLIENTS)
+    with pytest.raises(Refusal, match="Did you mean claude-code"):
+        command.run(parsed("claudecode"))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_uninstall_removes_a_file_that_install_made(client: str, home: Path) -> None:
+    path = file_of(client, home)
+    around = sorted(path.parent.iterdir())
+    run(client, "stats")
+    remove(client)
+    assert sorted(path.parent.iterdir()) == around
+    run(client, "stats")
+    run(client)  # keeps a copy of what install itself had written
+    remove(client, dry_run=True)
+    assert path.exists()
+    remove(client)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_uninstall_gives_back_the_very_file_and_names_the_copies(
+    client: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = file_of(client, home)
+    texts = ['model = "x"\n', "# only a comment\n"] if CLIENTS[client].toml else ['{\n\t"theme": "dark"\n}\n', "{}\n"]
+    for text in texts:
+        path.write_text(text)
+        run(client)
+        capsys.readouterr()
+        remove(client)
+        assert path.read_text() == text
+        kept = [str(copy) for copy in path.parent.iterdir() if "before-quarterdeck" in copy.name]
+        said = capsys.readouterr().out
+        assert kept
+        assert all(copy in said for copy in kept)
+        for copy in kept:
+            Path(copy).unlink()
+
+
+COMMENTED = """{
+  // mine: "quarterdeck-stats" is not here, and https://example.org is no comment
+  "url": "https://example.org/*not a comment*/ , ]",
+  "mcpServers": {"other": {"command": "x",},}, /* two
+  lines */
+}
+"""
+
+
+def test_a_file_with_comments_is_refused_with_what_to_do(home: Path) -> None:
+    path = file_of("cursor", home)
+    path.write_text(COMMENTED)
+    with pytest.raises(Refusal, match=r"comments or trailing commas.*quarterdeck install cursor --print"):
+        run("cursor")
+    with pytest.raises(Refusal, match="nothing was changed"):
+        remove("cursor")
+    assert path.read_text() == COMMENTED
+    assert [name.name for name in path.parent.iterdir()] == [path.name]
+
+
+def test_entries_pasted_into_a_file_with_comments_are_recognised(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("cursor", "stats", show=True)
+    printed = json.loads(capsys.readouterr().out)["mcpServers"]["quarterdeck-stats"]
+    path = file_of("cursor", home)
+    text = COMMENTED.replace('"other"', f'"quarterdeck-stats": {json.dumps(printed)}, "other"')
+    path.write_text(text)
+    assert run("cursor", "stats") == 0
+    assert "up to date" in capsys.readouterr().out
+    assert path.read_text() == text
+
+
+def test_every_client_stands_in_the_documents_and_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    house = Path(__file__).parents[3]
+    for readme in (house / "README.md", house / "README.ko.md"):
+        text = readme.read_text()
+        (line,) = re.findall(r"^    quarterdeck install .*$", text, re.MULTILINE)
+        assert set(re.findall(r"[a-z-]+", line)) >= set(CLIENTS), readme
+        assert all(client.title in text for client in CLIENTS.values()), readme
+    table = (house / "docs/clients.md").read_text()
+    assert all(f"| {client.title} |" in table for client in CLIENTS.values())
+    assert main.main([]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ", ".join(CLIENTS) in shown

@@ -32,8 +32,9 @@ def test_slower_answers_are_mentioned() -> None:
 
 
 def test_without_a_baseline_none_is_made_up() -> None:
-    trend = compare([Sample(NOW, 80, 1)], NOW, 600, 15)
-    assert trend.words.startswith("No baseline yet")
+    trend = compare([Sample(NOW - 8, 80, 1), Sample(NOW, 150, 1)], NOW, 600, 15)
+    assert trend.words.startswith("Too early to say: watched for 8 s")
+    assert compare([], NOW, 600, 15).words.startswith("Too early to say")
     assert trend.ratio is None
 
 

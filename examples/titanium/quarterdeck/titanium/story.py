@@ -42,8 +42,12 @@ class PracticeWorld:
         except BaseException:
             self._end()
             raise
-        self.world.cluster.write_kubeconfig(self.kubeconfig)
-        self.wait_until(lambda world: world.all_ready(), "the system is ready", START_S)
+        try:
+            self.world.cluster.write_kubeconfig(self.kubeconfig)
+            self.wait_until(lambda world: world.all_ready(), "the system is ready", START_S)
+        except BaseException:  # also when somebody stops it while it starts
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

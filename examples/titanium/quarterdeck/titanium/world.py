@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +176,14 @@ class World:
     async def _control(self, method: str, target: str) -> tuple[int, Any]:
         """POST /inject/NAME, POST /clear[/NAME], GET /: for the command line."""
         verb, _, name = target.strip("/").partition("/")
-        if method == "POST" and verb == "inject" and name in FAULTS:
+        if method == "POST" and verb in ("inject", "clear") and (name or verb == "inject") and name not in FAULTS:
+            near = get_close_matches(name, FAULTS, n=1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            return 404, {"error": f"There is no fault {name[:60]!r}.{meant} `quarterdeck world faults` lists them."}
+        if method == "POST" and verb == "inject":
             self.inject(name)
         elif method == "POST" and verb == "clear":
             self.clear(name or None)
         elif method != "GET" or verb:
-            return 404, {"error": f"faults: {', '.join(FAULTS)}"}
+            return 404, {"error": "There is GET /, POST /inject/FAULT, POST /clear and POST /clear/FAULT."}
         return 200, {"active": self.active, "faults": {fault.name: fault.words for fault in FAULTS.values()}}
