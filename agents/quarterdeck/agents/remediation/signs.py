@@ -1,0 +1,149 @@
+"""What a text from a log or an event says: which class of trouble, and of whom.
+
+Texts are data. A line can only say one of the classes that we know, whatever else it asks for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+
+from quarterdeck.agents.remediation import names
+from quarterdeck.agents.remediation.models import Kind
+from quarterdeck.agents.remediation.wordings import WORDINGS
+
+LONGEST = 6_000
+COMPLAINTS: frozenset[Kind] = frozenset({"dependency_down", "dns_failure", "timeouts"})
+"""Classes of which the one who says them may only be the victim."""
+
+_PATTERNS = tuple(
+    (kind, weight, re.compile("|".join(f"(?:{p})" for p in patterns), re.IGNORECASE | re.MULTILINE))
+    for kind, weight, patterns in WORDINGS
+)
+# What users type reaches logs inside requests and quoted fields: it says nothing of the system.
+_REQUEST = re.compile(r'"(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) [^"]{0,2000}"')
+_TYPED = re.compile(
+    r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua|referer|referrer|username|nick|headline|post)"
+    r"[\"']?\s*[=:]\s*(?:\"(?:[^\"\\]|\\.){0,2000}\"|'(?:[^'\\]|\\.){0,2000}')",
+    re.IGNORECASE,
+)
+_ACCESS = re.compile(r'HTTP/\d(?:\.\d)?\\?" (\d{3})\b|"status(?:_code)?": ?(\d{3})\b')
+
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,200}[A-Za-z0-9])?"
+_URL = re.compile(rf"\b[a-z][a-z0-9+.-]{{1,30}}://(?:[^\s/@\"']{{1,200}}@)?({_HOST})(?::(\d{{1,5}}))?", re.IGNORECASE)
+_HOST_PORT = re.compile(rf"(?<![\w./:@-])({_HOST})(?:/({_HOST}))?:(\d{{2,5}})(?!\d|:\d|\.\d)")
+_SAID = re.compile(
+    rf"(?:lookup|ENOTFOUND|EAI_\w+|resolve(?: host(?:name)?| hostname| name| server| address)?|UnknownHostException|translate host name|host(?:name)?(?: not found in upstream)?|unknown (?:mysql server )?host|(?:server|broker|database|service|upstream|backend|peer|cluster|dependency)(?: at| on| host| name)?|connect(?:ing|ion)? to|talking to|calling|call to|reach(?:ing)?|contact(?:ing)?|waiting for|response from|reply from|reading (?:response )?(?:header )?from|request to|querying)"
+    rf"[\"']?\s*[:=]?\s*[\"'`(]?(?:the )?({_HOST})",
+    re.IGNORECASE,
+)
+_BEFORE = re.compile(
+    rf"(?:^|[\s\"'`(\[])({_HOST}):? (?:is|was|became|has|did) (?:currently )?(?:not |un)(?:reachable|available|respond|answer)",
+    re.IGNORECASE,
+)
+_COMMON = frozenset(
+    "the a an to of on in at for by host hostname server name service http https tcp udp upstream error failed localhost "
+    "connection connect timeout resolve database db address port request response client is was none null".split()
+)
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One thing a text says."""
+
+    kind: Kind
+    weight: float
+    words: str
+    """The line that says it."""
+    hosts: tuple[tuple[str, int], ...] = ()
+    """Names and ports it speaks of."""
+
+
+def signs_in(text: str) -> list[Sign]:
+    """What the text says, the most telling first; of a stack trace its last lines tell most."""
+    return list(_signs_in(text[:LONGEST] if len(text) <= LONGEST else text[: LONGEST // 2] + text[-LONGEST // 2 :]))
+
+
+@lru_cache(maxsize=2048)
+def _signs_in(text: str) -> tuple[Sign, ...]:
+    if harmless(text):
+        return ()
+    text = _TYPED.sub(" ", _REQUEST.sub(" ", text))
+    found: dict[Kind, Sign] = {}
+    lines = [line for line in text.split("\n") if line.strip()]
+    for line in reversed(lines):
+        kind, weight = _class_of(line)
+        if kind is not None and kind not in found:
+            hosts = hosts_in(text) if kind in COMPLAINTS or kind == "too_many_connections" else ()
+            found[kind] = Sign(kind, weight, line.strip()[:300], hosts)
+    return tuple(sorted(found.values(), key=lambda sign: -sign.weight))
+
+
+def _class_of(line: str) -> tuple[Kind | None, float]:
+    for kind, weight, pattern in _PATTERNS:
+        if pattern.search(line):
+            return kind, weight
+    return None, 0.0
+
+
+def harmless(text: str) -> bool:
+    """Whether this is the log line of a request that was not answered 5xx: nothing failed."""
+    found = _ACCESS.search(text)
+    return bool(found) and not (found[1] or found[2] or "").startswith("5") and "\n" not in text
+
+
+def hosts_in(text: str) -> tuple[tuple[str, int], ...]:
+    """Hosts that a text names, with their ports (0: not said), those with a port first."""
+    found: dict[str, int] = {}
+    for host, port in _URL.findall(text):
+        found.setdefault(host, int(port or 0))
+    for host, address, port in _HOST_PORT.findall(text):
+        if not _is_place(host):
+            for one in (host, address):
+                if one and not one.isdigit():
+                    found[one] = max(found.get(one, 0), int(port))
+    for host in (*_SAID.findall(text), *_BEFORE.findall(text)):
+        if host.lower() not in _COMMON and not host.isdigit():
+            found.setdefault(host.rstrip(".:"), 0)
+    kept = [(host, port) for host, port in found.items() if host.lower() not in _COMMON and not _is_place(host)]
+    return tuple(sorted(kept, key=lambda pair: not pair[1])[:8])
+
+
+_PLACE = re.compile(r"\.(?:py|go|js|ts|java|rb|rs|kt|cs|cpp|c|php|scala|mjs|cjs|yaml|yml|json|conf)$", re.IGNORECASE)
+
+
+def _is_place(host: str) -> bool:
+    """`routes.py:88` is a place in a program."""
+    return bool(_PLACE.search(host))
+
+
+def targets(sign: Sign, known: Collection[str], own: str, addresses: dict[str, str]) -> tuple[str | None, str | None]:
+    """(the service of ours, else the host outside) that a complaint is about."""
+    others = [name for name in known if name != own]
+    for host, _ in sign.hosts:
+        if found := addresses.get(host) or names.host(host, others):
+            if found != own:
+                return found, None
+    words = set(re.findall(r"[\w.-]+", sign.words.lower()))
+    named = [name for name in others if name.lower() in words]
+    if len(named) == 1:
+        return named[0], None
+    for _, port in sign.hosts:
+        if port and (found := names.by_port(port, others)):
+            return found, None
+    spoken = [name for name in others if names.bare(name) in {names.bare(word) for word in words}]
+    if len(spoken) == 1:
+        return spoken[0], None
+    outside = [
+        host for host, port in sign.hosts if not names.is_address(host) and (port or "." in host or len(host) > 2)
+    ]
+    if outside:
+        return None, outside[0]
+    for host, port in sign.hosts:
+        if port in names.PORTS:
+            return None, names.PORTS[port][0]
+        if names.is_address(host) and port:
+            return None, f"{host}:{port}"
+    return None, None
