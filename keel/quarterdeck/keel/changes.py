@@ -169,9 +169,12 @@ CREATE TABLE IF NOT EXISTS changes (
     server TEXT NOT NULL, tool TEXT NOT NULL, summary TEXT NOT NULL, shown TEXT NOT NULL,
     state TEXT NOT NULL, created REAL NOT NULL, expires REAL NOT NULL,
     granted_by TEXT NOT NULL DEFAULT '', granted_at REAL NOT NULL DEFAULT 0, outcome TEXT NOT NULL DEFAULT '',
-    declined INTEGER NOT NULL DEFAULT 0);
+    declined INTEGER NOT NULL DEFAULT 0, key TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS changes_by_digest ON changes (digest, caller, state);
 CREATE INDEX IF NOT EXISTS changes_by_time ON changes (created);
+"""
+KEYS = """
+CREATE UNIQUE INDEX IF NOT EXISTS changes_by_key ON changes (caller, key) WHERE key <> '';
 """
 _FIELDS = ", ".join(Pending.__dataclass_fields__)
 
@@ -282,10 +285,12 @@ class Changes:
             row = db.execute("SELECT declined FROM changes WHERE id = ?", (id,)).fetchone()
             return bool(row and row[0])
 
-    def take_by_policy(self, change: Change, caller: Caller, rule: str) -> Pending:
+    def take_by_policy(self, change: Change, caller: Caller, rule: str, key: str = "") -> Pending:
         """A grant by a rule, used up as it is given: none is left over for when the rule is gone."""
         with self._writing() as db:
+            self._unused(db, caller, key)
             pending = self._insert(db, change, caller, change.digest(caller), time.time(), "started", 0, rule)
+            db.execute("UPDATE changes SET key = ? WHERE id = ?", (key, pending.id))
             self._record(db, "granted", pending, by=rule)
             self._record(db, "started", pending, by=rule)
             return pending
@@ -296,11 +301,12 @@ class Changes:
             pending = self._insert(db, change, caller, change.digest(caller), now, "denied", 0)
             self._record(db, "denied", pending, by=by)
 
-    def take(self, change: Change, caller: Caller) -> Pending | None:
+    def take(self, change: Change, caller: Caller, key: str = "") -> Pending | None:
         """Use up a grant for exactly this change, if there is one. From here on it can never be used again."""
         digest, now = change.digest(caller), time.time()
         with self._writing() as db:
             self._expire(db, now)
+            self._unused(db, caller, key)
             row = db.execute(
                 f"SELECT {_FIELDS} FROM changes WHERE digest = ? AND caller = ? AND state = 'granted' AND expires > ?"
                 " ORDER BY granted_at LIMIT 1",
@@ -309,9 +315,20 @@ class Changes:
             if row is None:
                 return None
             pending = Pending(*row)
-            db.execute("UPDATE changes SET state = 'started' WHERE id = ?", (pending.id,))
+            db.execute("UPDATE changes SET state = 'started', key = ? WHERE id = ?", (key, pending.id))
             self._record(db, "started", pending, by=pending.granted_by)
             return pending
+
+    def by_key(self, caller: Caller, key: str) -> Pending | None:
+        """What was begun under a caller's idempotency key."""
+        with self._reading() as db:
+            row = db.execute(f"SELECT {_FIELDS} FROM changes WHERE caller = ? AND key = ?", (caller.id, key)).fetchone()
+            return Pending(*row) if row and key else None
+
+    def _unused(self, db: sqlite3.Connection, caller: Caller, key: str) -> None:
+        row = db.execute("SELECT id FROM changes WHERE caller = ? AND key = ?", (caller.id, key)).fetchone()
+        if row and key:
+            raise Refusal(f"Under this key {row[0]} was begun in the same moment. Ask again what became of it.")
 
     async def run(self, plan: Plan, taken: Pending, report: Report) -> tuple[str, Seen | None]:
         """Apply under a grant that `take` used up, then verify. The record is written even if the caller goes away."""
@@ -491,6 +508,10 @@ class Changes:
                 (self.home / "changes.db").chmod(0o600)
                 db.execute("PRAGMA journal_mode = WAL")
                 db.executescript(SCHEMA + audit.SCHEMA)
+                if "key" not in {row[1] for row in db.execute("PRAGMA table_info(changes)")}:  # made by 0.1
+                    with suppress(sqlite3.OperationalError):  # by another process in the same moment
+                        db.execute("ALTER TABLE changes ADD COLUMN key TEXT NOT NULL DEFAULT ''")
+                db.executescript(KEYS)
                 self._ready = True
             db.execute("PRAGMA synchronous = FULL")
             yield db

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+KEY = "quarterdeck.key"
 DIALOG_S = 240.0
 """A dialog left open longer than this is over; the request stays open for the terminal."""
 DIALOG_CHARACTERS = 3000
@@ -73,8 +74,10 @@ class ChangeAnswer(Answer):
 
 async def carry_out(ctx: Context, changes: Changes, plan: Plan) -> ChangeAnswer | InputRequiredResult:
     """Run the plan if it is granted; otherwise ask, as this client can be asked."""
-    caller = caller_of(ctx)
+    caller, key = caller_of(ctx), _key_of(ctx)
     change = plan.change
+    if key and (begun := await asyncio.to_thread(changes.by_key, caller, key)):
+        return _begun(plan, begun)
     decision = await asyncio.to_thread(changes.decide, change, caller)
     if decision.decision == "deny":
         await asyncio.to_thread(changes.refuse_by_policy, change, caller, decision.by)
@@ -84,9 +87,9 @@ async def carry_out(ctx: Context, changes: Changes, plan: Plan) -> ChangeAnswer 
             None,
             f"Forbidden by {decision.by}. Do not try again; tell the person what you wanted to do.",
         )
-    taken = await asyncio.to_thread(changes.take, change, caller)
+    taken = await asyncio.to_thread(changes.take, change, caller, key)
     if taken is None and decision.decision == "allow":
-        taken = await asyncio.to_thread(changes.take_by_policy, change, caller, decision.by)
+        taken = await asyncio.to_thread(changes.take_by_policy, change, caller, decision.by, key)
     if taken is not None:
         return await _run(ctx, changes, plan, taken)
     return await _ask(ctx, changes, plan, caller)
@@ -122,6 +125,26 @@ async def _ask(ctx: Context, changes: Changes, plan: Plan, caller: Caller) -> Ch
         await asyncio.to_thread(changes.decline, pending.id, by, final=False)
         return _approval_required(plan, pending, declined=True)
     return _approval_required(plan, pending, declined=False)
+
+
+def _key_of(ctx: Context) -> str:
+    """The idempotency key of a call: the same change under the same key is carried out once. For programs that may
+    have to call again without knowing what became of the first call."""
+    request = ctx.request_context
+    meta: Any = request.meta if request is not None else None
+    key = (meta.get(KEY) if hasattr(meta, "get") else getattr(meta, KEY, None)) or ""
+    if not isinstance(key, str) or len(key) > 300:
+        raise Refusal(f"The key in _meta[{KEY!r}] must be a text of at most 300 characters.")
+    return key
+
+
+def _begun(plan: Plan, begun: Pending) -> ChangeAnswer:
+    event, _, text = begun.outcome.partition(": ")
+    if begun.state == "done":
+        status: Literal["done", "done_not_healthy"] = "done" if event == "verified" else "done_not_healthy"
+        return _answer(plan, status, begun, "It was carried out before, under this key; not again.", result=text)
+    unknown = "It is not known whether anything was changed. Look at the object."
+    return _answer(plan, "failed", begun, unknown, result=text or "It was begun before, under this key, and broke off.")
 
 
 def can_ask(ctx: Context) -> bool:

@@ -1,0 +1,396 @@
+"""The remediation flow: detect → logs → first cause → metrics → root cause → plan → approval → execute → verify → report.
+
+Each arrow is a step, so a crash repeats at most the one in flight. The change itself is a tool call under a grant with
+an idempotency key: a step that runs again asks what became of its first try instead of doing it twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from quarterdeck.agents.remediation import escalation, health, rules, turns
+from quarterdeck.agents.remediation.collect import MOST_CALLS, Collector
+from quarterdeck.agents.remediation.comparison import Comparison, compare
+from quarterdeck.agents.remediation.judgement import Judged, judge_with_model
+from quarterdeck.agents.remediation.models import Action, Diagnosis, Evidence
+from quarterdeck.agents.remediation.outfit import worn
+from quarterdeck.agents.remediation.report import Done, Figure, Outcome, Report
+from quarterdeck.agents.runtime.toolbox import Said
+from quarterdeck.keel import flows
+from quarterdeck.keel.answers import clip, one_line
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.identity import CHANGE
+
+NAME = "remediation"
+ASKED_AGAIN = 3
+"""How often a change that is no more what was approved is asked about anew."""
+LOOK_AGAIN_S = 15.0
+"""How often a decision is looked for in a ledger that is not ours."""
+Json = dict[str, Any]
+
+
+@flows.flow(NAME)
+async def remediate(argument: Json) -> Json:
+    """`argument` may name a `service`, hold an `alert`, or a person's `text`; `act: false` only analyses."""
+    try:
+        return await _remediate(argument)
+    except asyncio.CancelledError:
+        turns.give_back(worn().settings.home, flows.flow_id())
+        raise
+
+
+async def _remediate(argument: Json) -> Json:
+    await flows.progress("Looking for what is wrong", 0.05)
+    found = await flows.step("detect", _detect, argument, tries=2, timeout_s=120)
+    evidence, about = _evidence(found["evidence"]), found["about"]
+    named = bool(about or argument.get("alert"))
+    if rules.judge(evidence).healthy and not named and not await _hidden(evidence):
+        return await _finish(rules.judge(evidence), evidence, "healthy", argument)
+
+    await flows.progress("Reading the logs of what looks bad", 0.2)
+    evidence += _evidence(await flows.step("collect logs", _logs, _dump(evidence), about, tries=2, timeout_s=180))
+    first = rules.judge(evidence)
+    await flows.progress(f"First cause: {_say(first)}", 0.35)
+
+    evidence += _evidence(await flows.step("check metrics", _metrics, len(evidence), tries=2, timeout_s=120))
+    more = await flows.step("look around", _surroundings, _dump(evidence), about, tries=2, timeout_s=180)
+    evidence += _evidence(more)
+    diagnosis, comparison, usage = rules.judge(evidence), None, None
+    if worn().model is not None and not diagnosis.healthy:
+        await flows.progress("Asking the model for its judgement", 0.5)
+        limit = worn().settings.model.timeout_s + 30
+        said = Judged.model_validate(await flows.step("ask the model", _model, _dump(evidence), timeout_s=limit))
+        evidence += said.gathered
+        comparison, usage = compare(diagnosis, said), said.usage
+        diagnosis = comparison.diagnosis
+    await flows.progress(f"Root cause: {_say(diagnosis)}", 0.55)
+    judged: Json = {"comparison": comparison, "usage": usage}
+    if diagnosis.healthy:
+        return await _finish(diagnosis, evidence, "healthy", argument, **judged)
+
+    action, why_not = _plan(diagnosis, argument)
+    if action is None:
+        diagnosis.no_action_because = why_not
+        return await _finish(diagnosis, evidence, "reported", argument, **judged)
+    holder = await flows.step("take the turn", _take_turn, _target(action), flows.flow_id())
+    if holder != flows.flow_id():
+        diagnosis.no_action_because = f"another run ({holder}) already acts on {_target(action)}"
+        return await _finish(diagnosis, evidence, "reported", argument, **judged)
+    return await _act(diagnosis, action, evidence, argument, judged)
+
+
+async def _act(diagnosis: Diagnosis, action: Action, evidence: list[Evidence], argument: Json, judged: Json) -> Json:
+    """Approval → execute → verify, and what follows from each."""
+    root = diagnosis.root
+    assert root is not None
+    settings = worn().settings.agents
+    before = health.State.model_validate(await flows.step("look before", _look, action.model_dump(), timeout_s=90))
+    answer, verdict = await _carry_out(action, f"{root.summary} {action.why}.")
+    if verdict != "done":
+        diagnosis.no_action_because = verdict_words(verdict, answer)
+        outcome: Outcome = "expired" if verdict == "expired" else "escalated" if verdict == "failed" else "refused"
+        return await _finish(diagnosis, evidence, outcome, argument, **judged)
+    done = [await _done(action, answer)]
+
+    await flows.progress(f"Done: {clip(answer.get('summary') or '', 200)} Watching whether it helps", 0.8)
+    limit = settings.healthy_s + settings.steady_s + 120
+    given = (action.model_dump(), root.service, before.model_dump())
+    seen = await flows.step("verify", _verify, *given, timeout_s=limit)
+    after = health.State.model_validate(seen["state"])
+    judged |= {"figures": health.figures(before, after)}
+    if seen["healthy"]:
+        return await _finish(diagnosis, evidence, "recovered", argument, done=done, **judged)
+    diagnosis.no_action_because = f"it did not help: {seen['why']}"
+    undo = _undo(action, before) if seen["worse"] else None
+    if undo is not None:
+        await flows.progress(f"It made things worse ({seen['worse']}); asking to take it back", 0.9)
+        answer, verdict = await _carry_out(undo, f"The last change made things worse: {seen['worse']}.")
+        if verdict == "done":
+            done[0].undone = True
+            done.append(await _done(undo, answer))
+            diagnosis.no_action_because = f"it made things worse ({seen['worse']}) and was taken back"
+        else:
+            diagnosis.no_action_because = (
+                f"it made things worse ({seen['worse']}), and was not taken back: {verdict_words(verdict, answer)}"
+            )
+    return await _finish(diagnosis, evidence, "escalated", argument, done=done, **judged)
+
+
+async def _carry_out(action: Action, because: str) -> tuple[Json, str]:
+    """Call the change tool, ask for the grant it wants, call it again. Returns its last answer and a verdict."""
+    answer: Json = {}
+    for _ in range(ASKED_AGAIN + 1):
+        answer = await flows.step(f"call {action.tool}", _change, action.model_dump(), tries=2, timeout_s=900)
+        status = answer["status"]
+        if status in ("done", "done_not_healthy"):
+            return answer, "done"
+        if status in ("denied", "failed"):
+            return answer, status
+        verdict = await _approval(answer, because)
+        if verdict != "yes":
+            return answer, verdict
+    return answer, "changing"
+
+
+async def _approval(answer: Json, because: str) -> str:
+    """Ask a person: yes, no or expired."""
+    shown = {key: answer.get(key) for key in ("change_id", "summary", "before", "after", "undo", "notes")}
+    text = f"{because} May I? {answer['summary']} (`quarterdeck approve {answer['change_id']}`)"
+    left = worn().settings.agents.approve_s
+    ours = await flows.step("find the request", _is_ours, str(answer["change_id"]))
+    while left > 0:
+        wait = left if ours else min(left, LOOK_AGAIN_S)
+        said = await flows.ask(text, data=shown, timeout_s=wait)
+        left -= wait
+        if said is not None:
+            return said["text"] if said["text"] in ("yes", "no") else "expired"
+        if not ours:
+            return "yes" if left > 0 else "expired"  # the tool knows whether it was granted: it is called again
+    return "expired"
+
+
+def verdict_words(verdict: str, answer: Json) -> str:
+    return {
+        "no": "a person refused the change",
+        "expired": "nobody answered in time",
+        "denied": f"policy forbids it: {answer.get('next', '')}",
+        "failed": f"the change could not be carried out: {answer.get('result') or answer.get('next', '')}",
+        "changing": "what it would change kept changing while it was being approved",
+    }.get(verdict, verdict)
+
+
+# The steps: each talks to the world, takes and gives JSON
+
+
+async def _detect(argument: Json) -> Json:
+    about = await _named(argument)
+    return {"about": about, "evidence": _dump(await Collector(_call).detect(about))}
+
+
+async def _named(argument: Json) -> str | None:
+    """The service that an alert or a person speaks of."""
+    if argument.get("service"):
+        return one_line(str(argument["service"]))[:100]
+    text = str(argument.get("text") or "").lower()
+    labels = (argument.get("alert") or {}).get("labels") or {}
+    for label in ("service", "deployment", "app", "job", "pod"):
+        if isinstance(labels.get(label), str):
+            return one_line(labels[label])[:100]
+    if not text:
+        return None
+    try:
+        listed = (await _call("stats", "list_services", {})).data.get("services") or []
+    except Refusal:
+        return None
+    spelled = text.replace("-", "_")
+    return next((s["name"] for s in listed if s["name"].lower().replace("-", "_") in spelled), None)
+
+
+async def _hidden(evidence: list[Evidence]) -> bool:
+    """Whether there is trouble that shows only in figures, such as a surge that is still borne."""
+    seen = _evidence(await flows.step("check metrics", _metrics, len(evidence), tries=2, timeout_s=120))
+    return not rules.judge([*evidence, *seen]).healthy
+
+
+async def _logs(evidence: list[Json], about: str | None) -> list[Json]:
+    seen = _evidence(evidence)
+    return _dump(await _collector(len(seen)).logs(seen, about))
+
+
+async def _metrics(seen: int) -> list[Json]:
+    return _dump(await _collector(seen).metrics())
+
+
+async def _surroundings(evidence: list[Json], about: str | None) -> list[Json]:
+    seen = _evidence(evidence)
+    return _dump(await _collector(len(seen)).surroundings(seen, about))
+
+
+async def _model(evidence: list[Json]) -> Json:
+    outfit = worn()
+    assert outfit.model is not None
+    tools = {}
+    for server in outfit.tools.servers:
+        try:
+            tools[server] = await outfit.tools.tools(server)
+        except Refusal:
+            continue
+    collector = Collector(_call, first=10_000)
+
+    async def look(server: str, tool: str, arguments: Json) -> Evidence:
+        return await collector.one(server, tool, arguments)
+
+    judged = await judge_with_model(outfit.model, _evidence(evidence), tools, look)
+    return judged.model_dump(mode="json")
+
+
+async def _take_turn(target: str, flow: str) -> str:
+    settings = worn().settings
+    seconds = settings.agents.approve_s + settings.agents.healthy_s + 900
+    return await asyncio.to_thread(turns.take, settings.home, target, flow, seconds)
+
+
+async def _look(action: Json) -> Json:
+    return (await health.look(_call, Action.model_validate(action))).model_dump()
+
+
+async def _change(action: Json) -> Json:
+    wanted = Action.model_validate(action)
+    said = await worn().tools.call(
+        "kubectl", wanted.tool, wanted.arguments, key=flows.step_key(), timeout_s=800
+    )
+    return said.data
+
+
+async def _is_ours(change: str) -> bool:
+    try:
+        await asyncio.to_thread(worn().changes.get, change)
+    except Refusal:
+        return False
+    return True
+
+
+async def _done(action: Action, answer: Json) -> Done:
+    granted = await flows.step("find the grant", _granted, str(answer.get("change_id") or ""))
+    return Done(
+        tool=action.tool,
+        arguments=action.arguments,
+        change=str(answer.get("change_id") or ""),
+        granted_by=granted["by"],
+        at=granted["at"],
+        result=str(answer.get("result") or ""),
+    )
+
+
+async def _granted(change: str) -> Json:
+    now = await flows.utc()
+    try:
+        pending = await asyncio.to_thread(worn().changes.get, change)
+    except Refusal:
+        return {"by": "recorded by the server that did it", "at": now}
+    return {"by": pending.granted_by, "at": now}
+
+
+async def _verify(action: Json, service: str, before: Json) -> Json:
+    settings = worn().settings.agents
+    return await health.watch(
+        _call,
+        Action.model_validate(action),
+        service,
+        health.State.model_validate(before),
+        settings.healthy_s,
+        settings.steady_s,
+        flows.progress,
+    )
+
+
+async def _call(server: str, tool: str, arguments: Json) -> Said:
+    return await worn().tools.call(server, tool, arguments)
+
+
+def _collector(seen: int) -> Collector:
+    return Collector(_call, most=max(0, MOST_CALLS - seen), first=seen + 1)
+
+
+# Plan, undo, report
+
+
+def _plan(diagnosis: Diagnosis, argument: Json) -> tuple[Action | None, str]:
+    if diagnosis.action is None or diagnosis.root is None:
+        return None, diagnosis.no_action_because or "no change is known that would help"
+    if argument.get("act") is False:
+        return None, "only an analysis was asked for"
+    if CHANGE not in argument.get("scopes", [CHANGE]):
+        return None, "who asked may not have changes made"
+    if worn().settings.read_only:
+        return None, "the settings say read_only"
+    return diagnosis.action, ""
+
+
+def _target(action: Action) -> str:
+    named = next((str(value) for key, value in action.arguments.items() if key in ("deployment", "pod_name", "node")), "")
+    return f"{action.arguments.get('namespace', '')}/{named}"
+
+
+def _undo(action: Action, before: health.State) -> Action | None:
+    """The change that takes an action back, where there is one."""
+    match action.tool:
+        case "scale_deployment" if before.desired is not None:
+            arguments = {**action.arguments, "replicas": before.desired}
+            return Action(tool="scale_deployment", arguments=arguments, why="back to the number of pods before")
+        case "rollback_deployment" | "restart_deployment":
+            arguments = {key: value for key, value in action.arguments.items() if key != "revision"}
+            return Action(tool="rollback_deployment", arguments=arguments, why="back to the revision before")
+    return None
+
+
+async def _finish(
+    diagnosis: Diagnosis,
+    evidence: list[Evidence],
+    outcome: Outcome,
+    argument: Json,
+    *,
+    comparison: Comparison | None = None,
+    usage: Any = None,
+    done: list[Done] | None = None,
+    figures: list[Figure] | None = None,
+) -> Json:
+    """Write the report, tell who must know, give the turn back."""
+    report = Report.of(
+        diagnosis,
+        evidence,
+        outcome,
+        id=f"rp-{flows.flow_id()[-16:]}",
+        created=await flows.utc(),
+        task=flows.flow_id(),
+        comparison=comparison,
+        usage=usage,
+        done=done or [],
+        figures=figures or [],
+    )
+    saved = Report.model_validate(await flows.step("write the report", _save, report.model_dump(mode="json")))
+    if outcome == "escalated" or (outcome in ("reported", "expired", "failed") and not diagnosis.healthy):
+        await flows.step("escalate", _escalate, saved.model_dump(mode="json"), tries=4, timeout_s=30)
+    await flows.progress(f"Report {saved.id}: {outcome}", 1.0)
+    return {
+        "text": saved.summary_text(),
+        "report": saved.id,
+        "outcome": outcome,
+        "artifacts": [
+            {"id": "report", "name": "report.md", "text": saved.markdown(), "media_type": "text/markdown"},
+            {"id": "report-json", "name": "report.json", "data": saved.model_dump(mode="json")},
+        ],
+    }
+
+
+async def _save(report: Json) -> Json:
+    outfit = worn()
+
+    def save() -> Report:
+        made = Report.model_validate(report)
+        made.similar = outfit.reports.similar(made)
+        saved = outfit.reports.save(made)
+        turns.give_back(outfit.settings.home, made.task)
+        return saved
+
+    return (await asyncio.to_thread(save)).model_dump(mode="json")
+
+
+async def _escalate(report: Json) -> bool:
+    return await escalation.tell(worn().settings, Report.model_validate(report))
+
+
+def _say(diagnosis: Diagnosis) -> str:
+    root = diagnosis.root
+    if root is None:
+        return "nothing is wrong" if diagnosis.healthy else "unknown"
+    return f"{root.summary} ({root.kind}, {root.confidence:.0%})"
+
+
+def _evidence(found: list[Json]) -> list[Evidence]:
+    return [Evidence.model_validate(one) for one in found]
+
+
+def _dump(evidence: list[Evidence]) -> list[Json]:
+    return [one.model_dump(mode="json") for one in evidence]

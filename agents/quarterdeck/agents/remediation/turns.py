@@ -1,0 +1,51 @@
+"""Who acts on what: of several runs that found the same trouble, one acts and the others report.
+
+A turn belongs to a flow and to what it acts on. It survives its process, as its flow does, and ends with it; one that
+was left behind ends by itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from quarterdeck.keel.errors import Refusal
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS turns (target TEXT PRIMARY KEY, flow TEXT NOT NULL, until REAL NOT NULL)"
+
+
+def take(home: Path, target: str, flow: str, seconds: float) -> str:
+    """Take the turn on a target. Returns the flow that has it: this one, or another."""
+    now = time.time()
+    with _writing(home) as db:
+        db.execute("DELETE FROM turns WHERE until < ?", (now,))
+        db.execute(
+            "INSERT INTO turns (target, flow, until) VALUES (?, ?, ?)"
+            " ON CONFLICT (target) DO UPDATE SET until = excluded.until WHERE flow = excluded.flow",
+            (target, flow, now + seconds),
+        )
+        holder: str = db.execute("SELECT flow FROM turns WHERE target = ?", (target,)).fetchone()[0]
+        return holder
+
+
+def give_back(home: Path, flow: str) -> None:
+    with _writing(home) as db:
+        db.execute("DELETE FROM turns WHERE flow = ?", (flow,))
+
+
+@contextmanager
+def _writing(home: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with closing(sqlite3.connect(home / "turns.db", timeout=10, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(SCHEMA)
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+    except (OSError, sqlite3.Error) as error:
+        raise Refusal(f"{home / 'turns.db'} cannot be used ({error}). Free space or mend its permissions.") from None

@@ -1,0 +1,131 @@
+"""The tools an agent works with: MCP servers, in this process or elsewhere, reached the same way.
+
+    async with Toolbox({"stats": create_server(settings), "kubectl": "http://10.0.0.5:7300/kubectl"}, agent) as tools:
+        said = await tools.call("kubectl", "list_pods", {})
+
+A server in this process is spoken to over the in-memory transport, as the agent and not as who started it. All runs
+share the connections, and at most `at_once` calls are in flight, whatever the number of runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from quarterdeck.keel.answers import clip, plain
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.identity import Caller, acting_as
+from quarterdeck.keel.redact import redact
+
+if TYPE_CHECKING:
+    from fastmcp import Client, FastMCP
+    from mcp_types import Tool
+
+KEY = "quarterdeck.key"
+CALL_S = 60.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a tool answered: its text, and its structured answer."""
+
+    text: str
+    data: dict[str, Any]
+
+
+class Toolbox:
+    def __init__(
+        self, servers: dict[str, FastMCP[Any] | str], caller: Caller, *, token: str = "", at_once: int = 8
+    ) -> None:
+        self._servers, self._caller, self._token = servers, caller, token
+        self._slots = asyncio.Semaphore(at_once)
+        self._stack = AsyncExitStack()
+        self._clients: dict[str, Client[Any]] = {}
+        self._opening: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in servers}
+
+    @property
+    def servers(self) -> list[str]:
+        return list(self._servers)
+
+    async def __aenter__(self) -> Toolbox:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self._clients.values():
+            try:
+                async with asyncio.timeout(5):
+                    await client.__aexit__(None, None, None)
+            except Exception:
+                pass
+        self._clients.clear()
+
+    async def call(
+        self, server: str, tool: str, arguments: dict[str, Any], *, key: str = "", timeout_s: float = CALL_S
+    ) -> Said:
+        """Call a tool. Raises Refusal with the tool's own words when it refuses, or why it cannot be reached."""
+        async with self._slots:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    client = await self._client(server)
+                    meta = {KEY: key} if key else None
+                    result = await client.call_tool(tool, arguments, raise_on_error=False, meta=meta)
+            except TimeoutError:
+                raise Refusal(f"{server}.{tool} did not answer within {timeout_s:g} s.") from None
+            except Refusal:
+                raise
+            except Exception as error:
+                await self._lost(server)
+                raise Refusal(f"The server {server} cannot be reached ({type(error).__name__}: {_short(error)}).") from None
+        text = "\n".join(block.text for block in result.content if hasattr(block, "text"))
+        if result.is_error:
+            raise Refusal(text or f"{server}.{tool} refused without saying why.")
+        data = result.structured_content if isinstance(result.structured_content, dict) else {}
+        return Said(text, data)
+
+    async def tools(self, server: str) -> list[Tool]:
+        try:
+            async with asyncio.timeout(CALL_S):
+                return await (await self._client(server)).list_tools()
+        except Exception as error:
+            raise Refusal(f"The server {server} cannot be reached ({type(error).__name__}).") from None
+
+    async def _client(self, name: str) -> Client[Any]:
+        if name not in self._servers:
+            raise Refusal(f"This agent has no server {name!r}.")
+        async with self._opening[name]:
+            known = self._clients.get(name)
+            if known is not None and known.is_connected():
+                return known
+            made = self._make(name)
+            with acting_as(self._caller):  # a server in this process sees whom the connection belongs to
+                await made.__aenter__()
+            self._clients[name] = made
+            return made
+
+    def _make(self, name: str) -> Client[Any]:
+        from fastmcp import Client
+        from fastmcp.client.transports import StreamableHttpTransport
+
+        place = self._servers[name]
+        if not isinstance(place, str):
+            return Client(place)
+        return Client(StreamableHttpTransport(place, auth=self._token or None))
+
+    async def _lost(self, name: str) -> None:
+        """Forget a broken connection, so that the next call opens a new one."""
+        client = self._clients.pop(name, None)
+        if client is not None:
+            try:
+                async with asyncio.timeout(2):
+                    await client.__aexit__(None, None, None)
+            except Exception:
+                pass
+
+
+def _short(error: Exception) -> str:
+    return clip(redact(plain(str(error))).replace("\n", " "), 160)
