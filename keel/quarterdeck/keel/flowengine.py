@@ -271,7 +271,8 @@ class Engine:
         error = None if task.cancelled() else task.exception()
         if isinstance(error, SQLAlchemyError):
             self.unrecorded.add(id)
-        self._drop(id, local, None if task.cancelled() or error is not None else task.result())
+        if local.task is task:  # or a later execution has taken its place
+            self._drop(id, local, None if task.cancelled() or error is not None else task.result())
 
     def _drop(self, id: str, local: Local, outcome: Any = None) -> None:
         if self.running.get(id) is local:

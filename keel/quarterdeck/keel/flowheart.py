@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.flowowners import LEFT, Other, born, this_host
 from quarterdeck.keel.flows import FLOWS
 
@@ -52,6 +53,8 @@ class Heart:
                 await self._look_after()
             except SQLAlchemyError as error:
                 log.warning("%s", self._engine.database.unusable(error))
+            except Refusal as error:
+                log.warning("%s", error)
             except Exception:
                 log.exception("heartbeat")
             await asyncio.sleep(self._beat_s)
