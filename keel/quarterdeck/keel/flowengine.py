@@ -9,60 +9,34 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import json
 import logging
-import os
 import re
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from quarterdeck.keel.answers import clip, one_line, plain
-from quarterdeck.keel.errors import Denied, Refusal
-from quarterdeck.keel.flows import FLOWS, Flow, FlowFailed, Item, StepFailed, current
-from quarterdeck.keel.flowstore import APP, LEFT, Other, Store, born, this_host
-from quarterdeck.keel.redact import redact
+from quarterdeck.keel.answers import plain
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.flowbells import Bells, rung
+from quarterdeck.keel.flowdb import BUSY_S, Database, Threads
+from quarterdeck.keel.flowheart import LOOK_S, Heart
+from quarterdeck.keel.flowowners import Owners
+from quarterdeck.keel.flowrecords import Records
+from quarterdeck.keel.flowrun import Run, dumps, jsonable, said
+from quarterdeck.keel.flows import FLOWS, Flow, FlowFailed, Item, current
 from quarterdeck.keel.settings import FlowsSettings
 
 MOST_RUNNING = 10_000
 """Flows that one process holds at once; most of them wait for a person."""
-MOST_BYTES = 4_000_000
-"""Of JSON that a flow is given, a step returns or a person answers."""
 MOST_CRASHES = 50
 """After this many crashed processes a flow counts as what kills them."""
-LOOK_S = 1.0
-"""How soon it is seen what another process did to a flow that runs or is watched here."""
-
 T = TypeVar("T")
-Names = list[str]
 log = logging.getLogger(__name__)
 _id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+=-]{0,199}")
-_step: contextvars.ContextVar[int] = contextvars.ContextVar("quarterdeck_step", default=0)
-
-
-class Threads(ThreadPoolExecutor):
-    """DBOS makes its executor the loop's default one; so this keeps its work apart from everybody else's."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(max_workers=width, thread_name_prefix="flows-db")
-        self.others = ThreadPoolExecutor(thread_name_prefix="flows-other")
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        inner: Any = fn
-        while isinstance(inner, functools.partial):
-            inner = inner.args[0] if inner.args and getattr(inner.func, "__name__", "") == "run" else inner.func
-        theirs = (getattr(inner, "__module__", None) or "").startswith("dbos")
-        return super().submit(fn, *args, **kwargs) if theirs else self.others.submit(fn, *args, **kwargs)
-
-    def in_db(self, fn: Callable[..., T], /, *args: Any) -> Future[T]:
-        return super().submit(fn, *args)
 
 
 @dataclass
@@ -72,176 +46,25 @@ class Local:
     ended: asyncio.Future[Any]
     task: asyncio.Task[Any] | None = None
     run: Run | None = None
-
-
-@dataclass
-class Run:
-    """One execution of a flow's body: what `flows.step` and the like do."""
-
-    id: str
-    owner: str
-    engine: Engine
-    said: int = 0
-    asking: dict[str, asyncio.Event] = field(default_factory=dict)
-
-    async def step(
-        self,
-        name: str,
-        do: Callable[..., Awaitable[T]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        tries: int,
-        timeout_s: float,
-        pause_s: float,
-        retry_refusals: bool,
-    ) -> T:
-        if _step.get():
-            raise RuntimeError(f"Step {name!r} is inside another step; a step is done as a whole.")
-
-        async def once() -> dict[str, Any]:
-            """`value`, or why there is none: `failed` is the kind."""
-            async with self.engine.slots:
-                await self._still_ours()
-                try:
-                    async with asyncio.timeout(timeout_s) as limit:
-                        value = await do(*args, **kwargs)
-                    return {"value": _jsonable(value, f"step {name!r} returned")}
-                except Refusal as error:
-                    return {"failed": "Denied" if isinstance(error, Denied) else "Refusal", "why": _said(str(error))}
-                except Exception as error:
-                    log.debug("step %s of %s failed", name, self.id, exc_info=True)
-                    late = isinstance(error, TimeoutError) and limit.expired()
-                    why = f"it took longer than {timeout_s:g} s" if late else f"{type(error).__name__}: {error}"
-                    return {"failed": "StepFailed", "why": _said(why)}
-
-        async def attempts() -> dict[str, Any]:
-            for number in range(1, tries + 1):
-                outcome = await once()
-                refused = outcome.get("failed") in ("Refusal", "Denied")
-                if "value" in outcome or (refused and not retry_refusals):
-                    return outcome
-                if number < tries:
-                    await asyncio.sleep(min(pause_s * 2 ** (number - 1), 60.0))
-            if refused:
-                return outcome
-            times = f" after {tries} tries" if tries > 1 else ""
-            return {"failed": "StepFailed", "why": _said(f"Step {name!r} failed{times}: {outcome['why']}")}
-
-        outcome = await self._recorded(name, attempts)
-        if "failed" in outcome:
-            kind = {"Denied": Denied, "Refusal": Refusal}.get(outcome["failed"], StepFailed)
-            raise kind(outcome["why"])
-        value: T = outcome["value"]
-        return value
-
-    def step_key(self) -> str:
-        if not _step.get():
-            raise RuntimeError("step_key() only works inside a step.")
-        return f"{self.id}/{_step.get()}"
-
-    async def progress(self, text: str, share: float | None, data: dict[str, Any]) -> None:
-        text = plain(text)
-        if number := _step.get():  # a step that runs again says it again
-            place = f"step {number} {secrets.token_hex(4)}"
-        else:
-            self.said += 1
-            place = f"body {self.said}"
-        payload = _dumps(data, "progress data")
-        await self._stored(self.engine.store.say, self.id, self.owner, place, "progress", text, share, payload)
-        self.engine.ring(self.id)
-
-    async def ask(self, text: str, data: dict[str, Any], timeout_s: float) -> dict[str, Any] | None:
-        text, payload = plain(text), _dumps(data, "question data")
-        answer: dict[str, Any] | None = (await self._recorded("ask", lambda: self._ask(text, payload, timeout_s)))[
-            "value"
-        ]
-        return answer
-
-    async def _ask(self, text: str, data: str, timeout_s: float) -> dict[str, Any]:
-        store, id = self.engine.store, self.step_key()
-        answered = self.asking[id] = asyncio.Event()
-        try:
-            left_s, answer = await self._stored(store.ask, id, self.id, self.owner, text, data, timeout_s)
-            self.engine.ring(self.id)
-            if answer is None:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(answered.wait(), max(0.0, left_s))
-                answer = await self._stored(store.expire, id)
-                self.engine.ring(self.id)
-        finally:
-            self.asking.pop(id, None)
-        return {"value": None if answer is None else json.loads(answer)}
-
-    async def now(self) -> float:
-        async def read() -> dict[str, Any]:
-            return {"value": await self._stored(self.engine.store.now)}
-
-        return float((await self._recorded("now", read))["value"])
-
-    async def _recorded(self, name: str, do: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-        """Done once: a step of DBOS. What it says about ownership or its database ends this execution, not the flow."""
-        from dbos import DBOS
-        from dbos._error import DBOSBaseException, DBOSException, DBOSUnexpectedStepError
-
-        async def body() -> dict[str, Any]:
-            token = _step.set(DBOS.step_id or 0)
-            try:
-                return await do()
-            finally:
-                _step.reset(token)
-
-        try:
-            return await DBOS.run_step_async({"name": name}, body)
-        except DBOSUnexpectedStepError:
-            raise FlowFailed(
-                f"The flow's code changed since it began: {name!r} is not the step that it did then. Start it anew."
-            ) from None
-        except (DBOSException, DBOSBaseException) as error:
-            return await self._stop(error)
-        except SQLAlchemyError as error:
-            return await self._stop(error)
-
-    async def _stored(self, do: Callable[..., T], *args: Any) -> T:
-        try:
-            return await self.engine.in_db(do, *args)
-        except SQLAlchemyError as error:
-            await self._stop(error)
-            raise
-
-    async def _still_ours(self) -> None:
-        """A process that slept may have lost its flows: then it looks before it does anything."""
-        if self.engine.fresh():
-            return
-        owners = await self._stored(self.engine.store.owners, [self.id])
-        if owners.get(self.id) != ("PENDING", self.owner):
-            await self._stop(RuntimeError("another process has it"))
-
-    async def _stop(self, error: BaseException) -> dict[str, Any]:
-        """End this execution without an outcome. Cancellation is the one thing that a flow's own `except` lets pass."""
-        log.warning("flow %s stops here for now: %s", self.id, _said(str(error).split("\n")[0]))
-        local = self.engine.running.get(self.id)
-        if local is not None and local.task is not None:
-            local.task.cancel()
-        await asyncio.sleep(3600)
-        raise asyncio.CancelledError from error
+    stopped: bool = False
 
 
 class Engine:
     """Starts flows, runs them, answers for them. Made by `flows.engine`."""
 
-    def __init__(self, store: Store, settings: FlowsSettings, executor: str, beat_s: float, dead_s: float) -> None:
-        self.store = store
+    def __init__(self, database: Database, settings: FlowsSettings, executor: str, dbos: Any) -> None:
+        self.database, self.records, self.owners = database, Records(database), Owners(database)
         self.executor = executor
         self.slots = asyncio.Semaphore(settings.concurrency)
         self.running: dict[str, Local] = {}
-        self._bells: dict[str, set[asyncio.Event]] = {}
-        self._beat_s, self._dead_s = beat_s, dead_s
+        self.bells = Bells()
         self._loop = asyncio.get_running_loop()
-        self._threads = Threads(1 if store.sqlite else 4)
-        self._unrecorded: set[str] = set()
+        self._threads = Threads(1 if database.sqlite else 4)
+        self.unrecorded: set[str] = set()
         self._bodies: dict[str, Any] = {}
-        self._beaten = _clock()
-        self._heard: dict[str, tuple[int | None, int]] = {}
+        self.heart: Heart
+        self._dbos, self._spare = dbos, dbos._executor_field
+        dbos._executor_field = self._threads
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -254,18 +77,18 @@ class Engine:
         from dbos._error import DBOSConflictingWorkflowError
 
         body = self._body(name)
-        _dumps(argument, "argument")
+        dumps(argument, "argument")
         id = id or secrets.token_hex(16)
         if not _id.fullmatch(id):
             raise Refusal(f"{plain(id)[:40]!r} cannot be a flow's id: up to 200 letters, digits and ._:@/+=-, please.")
         while id in self.running:
-            flow = await self._asked(self.store.flow, id)
+            flow = await self._look(self.records.flow, id)
             if flow is not None and flow.name != name:
                 raise Refusal(f"There is already a flow {id!r} of another kind.")
             if flow is not None:
                 return id
             await asyncio.sleep(0.01)  # it is being stored just now
-        if len(self.running) >= MOST_RUNNING:
+        if self.room() <= 0:
             raise Refusal(f"{MOST_RUNNING} flows run here already. Wait for some to end, or start another process.")
         local = self.running[id] = Local(self._loop.create_future())
 
@@ -274,13 +97,14 @@ class Engine:
                 return await DBOS.start_workflow_async(body, argument)
 
         try:
-            handle = await _apart(begin)
+            async with asyncio.timeout(3 * BUSY_S):
+                handle = await _apart(begin)
         except DBOSConflictingWorkflowError:
             self._drop(id, local)
             raise Refusal(f"There is already a flow {id!r} of another kind.") from None
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, TimeoutError) as error:
             self._drop(id, local)
-            raise self.store.unusable(error) from None
+            raise self.database.unusable(error) from None
         except BaseException:
             self._drop(id, local)
             raise
@@ -297,34 +121,34 @@ class Engine:
                         outcome = await asyncio.shield(local.ended)
                         if outcome is not None:
                             return dict(outcome)
-                    flow = await self.status(id)
-                    if flow.state == "completed":
-                        return flow.result or {}
-                    if flow.ended and id not in self._unrecorded:
-                        raise FlowFailed(flow.error or f"Flow {id} was {flow.state}.")
-                    await self._hear(id)
+                    with self.bells.hung(id) as bell:
+                        flow = await self.status(id)
+                        if flow.state == "completed":
+                            return flow.result or {}
+                        if flow.ended and id not in self.unrecorded:
+                            raise FlowFailed(flow.error or f"Flow {id} was {flow.state}.")
+                        if id not in self.running:
+                            await rung(bell, LOOK_S / 2)
         except TimeoutError:
             raise Refusal(f"Flow {id} has not ended in {timeout_s:g} s. It goes on; ask again later.") from None
 
     async def status(self, id: str) -> Flow:
-        flow = await self._asked(self.store.flow, id)
+        flow = await self._look(self.records.flow, id)
         if flow is None:
             raise Refusal(f"There is no flow {plain(id)[:60]!r}.")
         return flow
 
     async def list(self, name: str = "", state: str = "", limit: int = 50, offset: int = 0) -> list[Flow]:
         """Newest first, at most 500, without arguments and results."""
-        return await self._asked(self.store.flows, name, state, max(1, min(limit, 500)), max(0, offset))
+        return await self._look(self.records.flows, name, state, max(1, min(limit, 500)), max(0, offset))
 
     async def watch(self, id: str, after: int = 0) -> AsyncIterator[Item]:
         """What happened after the cursor `after` and what goes on happening, until the flow ends."""
-        bell = asyncio.Event()
-        self._bells.setdefault(id, set()).add(bell)
-        try:
+        with self.bells.hung(id) as bell:
             while True:
                 bell.clear()
                 flow = await self.status(id)
-                items = await self._asked(self.store.items, id, after)
+                items = await self._look(self.records.items, id, after)
                 for item in items:
                     after = item.cursor
                     yield item
@@ -335,20 +159,15 @@ class Engine:
                     data = {"state": flow.state, "result": flow.result, "error": flow.error}
                     yield Item(after, "end", text, flow.updated, None, data)
                     return
-                if self._closed:
-                    return
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(bell.wait(), 15.0 if id in self.running else LOOK_S / 2)
-        finally:
-            self._unbell(id, bell)
+                await rung(bell, 15.0 if id in self.running else LOOK_S / 2)
 
     async def answer(self, id: str, question: str, answer: dict[str, Any]) -> None:
         """Answer a question of a flow: {"by", "text", "data"}. The first answer counts, others are refused."""
         kept = {"by": str(answer.get("by", "")), "text": str(answer.get("text", "")), "data": answer.get("data")}
-        text = _dumps(kept, "answer")
-        await self._asked(self.store.answer, id, question, text, kept["text"])
-        self._answered(id, question)
-        self.ring(id)
+        text = dumps(kept, "answer")
+        await self._look(self.records.answer, id, question, text, kept["text"])
+        self.answered(id, question)
+        self.bells.ring(id)
 
     async def cancel(self, id: str) -> Flow:
         """Stop a flow that has not ended, and return it as it then stands."""
@@ -356,15 +175,16 @@ class Engine:
 
         await self.status(id)
         try:
-            await _apart(lambda: DBOS.cancel_workflow_async(id))
-        except SQLAlchemyError as error:
-            raise self.store.unusable(error) from None
+            async with asyncio.timeout(3 * BUSY_S):
+                await _apart(lambda: DBOS.cancel_workflow_async(id))
+        except (SQLAlchemyError, TimeoutError) as error:
+            raise self.database.unusable(error) from None
         flow = await self.status(id)
         if flow.state == "cancelled":
-            await self._asked(self.store.withdraw, id)
-            self._stop_here(id)
+            await self._look(self.records.withdraw, id)
+            self.stop_here(id)
             flow = await self.status(id)
-        self.ring(id)
+        self.bells.ring(id)
         return flow
 
     async def resume(self, id: str) -> Flow:
@@ -378,41 +198,22 @@ class Engine:
         if local := self.running.get(id):  # its last execution is just being cancelled
             await asyncio.wait([local.ended], timeout=10)
         if flow.state == "failed":
-            await self._asked(self.store.forget_failure, id)
-        await self._take_up(id, ("CANCELLED", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"))
-        self.ring(id)
+            await self._look(self.owners.forget_failure, id)
+        await self.take_up(id, ("CANCELLED", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"))
+        self.bells.ring(id)
         return await self.status(id)
 
     # Waking
 
-    def ring(self, id: str) -> None:
-        for bell in self._bells.get(id, ()):
-            bell.set()
-
-    async def _hear(self, id: str) -> None:
-        """Until something happened in a flow, or it is time to look again."""
-        bell = asyncio.Event()
-        self._bells.setdefault(id, set()).add(bell)
-        try:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(bell.wait(), LOOK_S / 2)
-        finally:
-            self._unbell(id, bell)
-
-    def _unbell(self, id: str, bell: asyncio.Event) -> None:
-        bells = self._bells.get(id, set())
-        bells.discard(bell)
-        if not bells:
-            self._bells.pop(id, None)
-
-    def _answered(self, id: str, question: str) -> None:
+    def answered(self, id: str, question: str) -> None:
         local = self.running.get(id)
         if local and local.run and (event := local.run.asking.get(question)):
             event.set()
 
-    def _stop_here(self, id: str) -> None:
+    def stop_here(self, id: str) -> None:
         local = self.running.get(id)
-        if local and local.task:
+        if local and local.task and not local.stopped:
+            local.stopped = True  # once: a second time would break into its cleaning up
             local.task.cancel()
 
     # Running
@@ -456,12 +257,12 @@ class Engine:
                 value = {}
             if not isinstance(value, dict):
                 raise FlowFailed(f"Flow {name!r} returned {type(value).__name__} instead of a dict.")
-            return dict(_jsonable(value, f"flow {name!r} returned"))
+            return dict(jsonable(value, f"flow {name!r} returned"))
         except Refusal as error:
-            raise type(error)(_said(str(error))) from None
+            raise FlowFailed(said(str(error))) from None
         except Exception as error:
             log.exception("flow %s (%s) failed", run.id, name)
-            raise FlowFailed(_said(f"The flow failed: {type(error).__name__}: {error}")) from None
+            raise FlowFailed(said(f"The flow failed: {type(error).__name__}: {error}")) from None
         finally:
             current.reset(token)
 
@@ -469,38 +270,42 @@ class Engine:
         """DBOS has recorded the outcome, or could not: whoever waits looks it up then."""
         error = None if task.cancelled() else task.exception()
         if isinstance(error, SQLAlchemyError):
-            self._unrecorded.add(id)
-        self._drop(id, local, None if task.cancelled() or error is not None else task.result())
+            self.unrecorded.add(id)
+        if local.task is task:  # or a later execution has taken its place
+            self._drop(id, local, None if task.cancelled() or error is not None else task.result())
 
     def _drop(self, id: str, local: Local, outcome: Any = None) -> None:
         if self.running.get(id) is local:
             del self.running[id]
         if not local.ended.done():
             local.ended.set_result(outcome)
-        self.ring(id)
+        self.bells.ring(id)
 
-    async def _take_up(self, id: str, states: Iterable[str]) -> None:
+    async def take_up(self, id: str, states: Iterable[str]) -> None:
         if id in self.running:
             return
         token, local = secrets.token_hex(16), Local(self._loop.create_future())
         self.running[id] = local
         try:
-            ours = await self._asked(self.store.reopen, id, self.executor, token, tuple(states))
+            ours = await self._look(self.owners.reopen, id, self.executor, token, tuple(states))
         except BaseException:
             self._drop(id, local)
             raise
         if ours:
-            await self._go_on(id, token)
+            await self.go_on(id, token)
         else:
             self._drop(id, local)
 
-    async def _go_on(self, id: str, token: str) -> None:
+    def room(self) -> int:
+        return MOST_RUNNING - len(self.running)
+
+    async def go_on(self, id: str, token: str) -> None:
         """Run a flow whose row we just made ours, from its last finished step."""
         local = self.running.setdefault(id, Local(self._loop.create_future()))
         try:
             await self._loop.run_in_executor(self._threads.others, self._execute, id, token)
         except Exception as error:
-            log.warning("flow %s cannot go on here: %s", id, _said(str(error)))
+            log.warning("flow %s cannot go on here: %s", id, said(str(error)))
             self._drop(id, local)
 
     def _execute(self, id: str, token: str) -> None:
@@ -516,96 +321,24 @@ class Engine:
     async def in_db(self, do: Callable[..., T], *args: Any) -> T:
         return await asyncio.wrap_future(self._threads.in_db(do, *args))
 
-    async def _asked(self, do: Callable[..., T], *args: Any) -> T:
+    async def _look(self, do: Callable[..., T], *args: Any) -> T:
+        """For a caller who waits: in time, or a sentence."""
+        if self._closed:
+            raise Refusal("The engine that ran the flows here is closed.")
         try:
-            return await self.in_db(do, *args)
-        except SQLAlchemyError as error:
-            raise self.store.unusable(error) from None
-
-    # Who is alive
-
-    def fresh(self) -> bool:
-        """Whether our last heartbeat is so young that nobody can have taken our flows."""
-        return _clock() - self._beaten < self._dead_s / 2
-
-    async def _live(self) -> None:
-        beats = 0
-        host, pid, birth = this_host(), os.getpid(), born(os.getpid())
-        while True:
-            try:
-                sent = _clock()
-                beats += 1
-                await self.in_db(self.store.beat, self.executor, host, pid, birth, beats)
-                self._beaten = sent
-                await self._look_after(first=beats == 1)
-            except SQLAlchemyError as error:
-                log.warning("%s", self.store.unusable(error))
-            except Exception:
-                log.exception("heartbeat")
-            await asyncio.sleep(self._beat_s)
-
-    async def _look_after(self, first: bool) -> None:
-        """Take the flows of the dead. Not time counts but rounds of ours: who is silent for all of them is dead."""
-        names = list(FLOWS)
-        rounds = max(2, round(self._dead_s / self._beat_s))
-        others = await self.in_db(self.store.others, self.executor, names)
-        heard, self._heard = self._heard, {}
-        for other in others:
-            beats, silent = heard.get(other.id, (other.beats, -1))
-            silent = silent + 1 if beats == other.beats else 0
-            self._heard[other.id] = (other.beats, silent)
-            if other.gone or silent >= rounds:
-                await self._take_over(other, names)
-        # Ours by the book, but not running: its database could not be written when it stopped.
-        for id in await self.in_db(self.store.orphans, self.executor, names):
-            await self._take_up(id, ("PENDING",))
-        for id in list(self._unrecorded):  # DBOS may have taken the database's error for the flow's
-            await self._take_up(id, ("PENDING", "ERROR"))
-            self._unrecorded.discard(id)
-
-    async def _take_over(self, other: Other, names: Names) -> None:
-        room = MOST_RUNNING - len(self.running)
-        if room <= 0:
-            return
-        token = secrets.token_hex(16)
-        taken = await self.in_db(self.store.take, self.executor, token, other, names)
-        if taken:
-            how = "left" if other.beats == LEFT else "died"
-            log.warning("%s %s; %d of its flows go on here", other.id, how, len(taken))
-        for id in taken:
-            await self._go_on(id, token)
-
-    async def _attend(self) -> None:
-        """See what other processes did to the flows that run here: answered, cancelled, taken."""
-        while True:
-            await asyncio.sleep(LOOK_S)
-            try:
-                mine = {id: local.run for id, local in self.running.items() if local.run}
-                if not mine:
-                    continue
-                owners = await self.in_db(self.store.owners, list(mine))
-                for id, run in mine.items():
-                    if id in owners and owners[id][0] in ("PENDING", "CANCELLED") and owners[id][1] != run.owner:
-                        if (local := self.running.get(id)) and local.run is run:
-                            self._stop_here(id)
-                asked = {question: id for id, run in mine.items() for question in run.asking}
-                for question in await self.in_db(self.store.answers, list(asked)) if asked else ():
-                    self._answered(asked[question], question)
-            except SQLAlchemyError as error:
-                log.warning("%s", self.store.unusable(error))
-            except Exception:
-                log.exception("looking after running flows")
+            async with asyncio.timeout(3 * BUSY_S):
+                return await self.in_db(do, *args)
+        except (SQLAlchemyError, TimeoutError) as error:
+            raise self.database.unusable(error) from None
 
     # Life
 
-    def use(self, dbos: Any) -> None:
-        self._dbos, self._spare = dbos, dbos._executor_field
-        dbos._executor_field = self._threads
-
-    def open(self) -> None:
+    async def open(self, heart: Heart) -> None:
         for name in FLOWS:
             self._body(name)
-        for work in (self._live(), self._attend()):
+        self.heart = heart
+        await heart.start()
+        for work in (heart.beat(), heart.attend()):
             self._tasks.append(self._loop.create_task(work))
 
     async def close(self) -> None:
@@ -618,55 +351,13 @@ class Engine:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=10)
-        for id in list(self._bells):
-            self.ring(id)
+        self.bells.ring_all()
         with suppress(SQLAlchemyError):
-            await self.in_db(self.store.left, self.executor)
+            await self.in_db(self.owners.left, self.executor)
         await self._loop.run_in_executor(self._threads.others, functools.partial(DBOS.destroy, destroy_registry=True))
         self._spare.shutdown(wait=False)
         self._loop.set_default_executor(self._threads.others)
-        self.store.close()
-
-
-async def launch(settings: FlowsSettings, home: Path, *, executor: str, beat_s: float, dead_s: float) -> Engine:
-    store = await asyncio.to_thread(Store, settings.database.get_secret_value(), home)
-    executor = f"{executor or 'engine'}-{secrets.token_hex(6)}"
-    await asyncio.to_thread(__import__, "dbos")
-    from dbos import DBOS
-    from dbos._dbos import _dbos_global_instance
-    from dbos._serialization import DBOSPortableJSON
-
-    if _dbos_global_instance is not None:
-        raise Refusal("Flows already run in this process; there is one engine a process.")
-    logger = logging.getLogger("dbos")
-    logger.addHandler(logging.NullHandler())  # or DBOS adds one that writes by itself
-    logger.setLevel(logging.CRITICAL)  # what matters about a flow is logged here
-    try:
-        dbos = DBOS(
-            config={
-                "name": APP,
-                "system_database_url": store.url,
-                "system_database_engine": store.engine,
-                "executor_id": executor,
-                "application_version": "1",  # a flow goes on in newer code too; its steps' order is what must hold
-                "serializer": DBOSPortableJSON,
-                "use_listen_notify": False,
-                "scheduler_polling_interval_sec": 3600.0,
-            }
-        )
-        engine = Engine(store, settings, executor, beat_s, dead_s)
-        dbos._launch()  # on this loop, which DBOS then takes for its own
-        engine.use(dbos)
-        await engine.in_db(store.create)
-        await engine.in_db(store.beat, executor, this_host(), os.getpid(), born(os.getpid()), 0)
-    except (SQLAlchemyError, OSError) as error:
-        DBOS.destroy(destroy_registry=True)
-        raise store.unusable(error) from None
-    except BaseException:
-        DBOS.destroy(destroy_registry=True)
-        raise
-    engine.open()
-    return engine
+        self.database.close()
 
 
 async def _apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -676,29 +367,4 @@ async def _apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return await asyncio.create_task(work(), context=contextvars.Context())
 
 
-def _clock() -> float:
-    """Seconds that nobody can set, and that go on while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def _said(text: str) -> str:
-    return clip(redact(one_line(plain(text))), 2000)
-
-
-def _dumps(value: Any, what: str) -> str:
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except (TypeError, ValueError) as error:
-        raise Refusal(f"The {what} must be JSON: {_said(str(error))}.") from None
-    if len(text) > MOST_BYTES:
-        raise Refusal(f"The {what} is larger than {MOST_BYTES // 1_000_000} MB.")
-    return text
-
-
-def _jsonable(value: Any, what: str) -> Any:
-    """The value as a replay will see it."""
-    return json.loads(_dumps(value, f"value that {what}"))
-
-
-__all__ = ["Engine", "Run"]
+__all__ = ["Engine", "Local"]

@@ -51,7 +51,8 @@ from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import FlowsSettings
 
 if TYPE_CHECKING:
-    from quarterdeck.keel.flowengine import Engine, Run
+    from quarterdeck.keel.flowengine import Engine
+    from quarterdeck.keel.flowrun import Run
 
 State = Literal["working", "waiting", "completed", "failed", "cancelled"]
 Body = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -192,7 +193,7 @@ async def engine(
     `settings` is the section `[flows]` or a database address; without one the flows live in `<home>/flows.db`.
     `executor` names this process in `status`. A process that has not been heard of for `dead_s` counts as dead.
     """
-    from quarterdeck.keel.flowengine import launch  # brings DBOS along: 0.8 s
+    from quarterdeck.keel.flowlaunch import launch  # brings DBOS along: 0.8 s
 
     if isinstance(settings, str):
         settings = FlowsSettings.model_validate({"database": settings})
