@@ -91,7 +91,7 @@ def _class_of(line: str) -> tuple[Kind | None, float]:
 def harmless(text: str) -> bool:
     """Whether this is the log line of a request that was not answered 5xx: nothing failed."""
     found = _ACCESS.search(text)
-    return bool(found) and not (found[1] or found[2] or "").startswith("5") and "\n" not in text
+    return found is not None and not (found[1] or found[2] or "").startswith("5") and "\n" not in text
 
 
 def hosts_in(text: str) -> tuple[tuple[str, int], ...]:
