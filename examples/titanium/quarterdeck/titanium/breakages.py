@@ -1,8 +1,8 @@
 """Breaks any service of the practice system in any way: what the named faults are made of, for whom it has to be more.
 
-    breakages.set_image(world, "user-service", "9.9.9")
-    breakages.autoscaler(world, "auth-service", most=2)
-    breakages.renew(world)     # everything as it was at the start, fresh pods, no events
+breakages.set_image(world, "user-service", "9.9.9")
+breakages.autoscaler(world, "auth-service", most=2)
+breakages.renew(world)     # everything as it was at the start, fresh pods, no events
 """
 
 from __future__ import annotations
