@@ -195,7 +195,7 @@ def _freshness(scene: Scene, line: Line) -> float:
     age = scene.age(line.last)
     score = 1.0 if age is None or age <= FRESH_S else 0.6 if age <= STALE_S else 0.25
     if line.before is not None and line.before > 0:
-        share = line.before / max(1, line.count)
+        share = line.before / max(1, line.recent or line.count)
         score *= 0.3 if share >= 0.5 else 0.7 if share >= 0.2 else 1.0
     return score
 
@@ -254,6 +254,8 @@ def _murmurs(scene: Scene, graph: Graph, troubles: dict[str, Trouble]) -> list[S
             if sign.kind == "crash_loop" or line.level == "warning" or line.count < 3:
                 continue
             much = 0.72 if line.count >= 10 else 0.6
+            if line.before is None and (scene.age(line.first) or 0.0) > STALE_S:
+                much *= 0.6  # it has gone on for long, and nobody compared it with before
             one = Suspicion(sign.kind, service, score * much, sign.words, [line.cite], line.first)
             if sign.kind in COMPLAINTS:
                 _name_target(graph, one, line)
@@ -320,13 +322,14 @@ def _blame(
         (later if one.kind in COMPLAINTS | SYMPTOMS or not one.solid else kept).append(one)
     _behind_nodes(scene, kept, later)
     # Complaints come before symptoms: they make the roots that symptoms are then laid to.
-    for one in sorted(later, key=lambda s: (s.kind not in COMPLAINTS, -s.confidence)):
+    for one in sorted(later, key=lambda s: (s.kind not in COMPLAINTS, len(_chain(s, shown)), -s.confidence)):
         culprit = _culprit(scene, graph, one, kept, shown)
-        if culprit is not None:
-            culprit.affects.setdefault(one.service)
-            culprit.cite(*one.cites[:2])
+        if culprit is None:
+            kept.append(_turned(scene, one))
             continue
-        kept.append(_turned(scene, one, kept))
+        culprit.affects.setdefault(one.service)
+        culprit.affects |= {name: None for name in one.affects if name != culprit.service}
+        culprit.cite(*one.cites[:2])
     kept = _merged(kept)
     for one in kept:
         if one.kind in ("dependency_down", "scaled_to_zero", "oom_killed", "crash_loop"):
@@ -392,17 +395,19 @@ def _culprit(
     scene: Scene, graph: Graph, one: Suspicion, kept: list[Suspicion], shown: dict[str, Suspicion]
 ) -> Suspicion | None:
     """Who is to blame for this complaint or symptom, if another service is."""
-    by_service = {other.service: other for other in reversed(kept)}
     if one.kind == "dns_failure":
         return None  # a name resolves whether or not anybody listens behind it
+    by_service = {other.service: other for other in reversed(kept)}
     if one.kind in COMPLAINTS and one.about:
-        if one.about in by_service and one.about != one.service:
-            return by_service[one.about]
-        # It complains about one who complains about another: follow to the end.
-        ends = [other for other in kept if graph.reaches(one.about, other.service) and other.service != one.service]
-        if one.about in shown and ends:
-            return max(ends, key=lambda other: other.confidence)
-        return None
+        chain = _chain(one, shown)
+        end = chain[-1]
+        if end == one.service:
+            return None
+        for name in reversed(chain):
+            if name in by_service and name != one.service:
+                return by_service[name]
+        # One whose own trouble has no name yet: it is a symptom, but nearer to the cause.
+        return shown.get(end) if shown.get(end) is not one else None
     ends = [
         other
         for other in kept
@@ -418,7 +423,17 @@ def _culprit(
     return None
 
 
-def _turned(scene: Scene, one: Suspicion, kept: list[Suspicion]) -> Suspicion:
+def _chain(one: Suspicion, shown: dict[str, Suspicion]) -> list[str]:
+    """Whom a complaint is about, whom that one complains about, and so on to the end."""
+    chain = [one.about] if one.about else []
+    while chain and (further := shown.get(chain[-1])) is not None and further.kind in COMPLAINTS and further.about:
+        if further.about in chain or further.about == one.service or further.kind == "dns_failure":
+            break
+        chain.append(further.about)
+    return chain
+
+
+def _turned(scene: Scene, one: Suspicion) -> Suspicion:
     """A complaint that nobody else answers for: the one it is about is down as far as we can see."""
     if one.kind != "dependency_down" or not one.about:
         return one

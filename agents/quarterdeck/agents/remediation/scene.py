@@ -91,7 +91,9 @@ class Line:
     last: datetime | None
     cite: str
     before: int | None = None
-    """How many there were in the window before, where that was compared."""
+    """How many there were in the window before, where that was compared …"""
+    recent: int | None = None
+    """… and how many in the window itself."""
     last_words: bool = False
     """Whether a container wrote it before it ended."""
 
@@ -507,7 +509,7 @@ def _errors(scene: Scene, one: Evidence) -> None:
             text = string(row, "text")
             count = max(1, whole(row, "count"))
             scene.lines.append(
-                Line(service, text, count, _level(text) or "error", first, last, one.id, None, _RESTARTED in where)
+                Line(service, text, count, _level(text) or "error", first, last, one.id, last_words=_RESTARTED in where)
             )
 
 
@@ -535,6 +537,7 @@ def _digest(scene: Scene, one: Evidence) -> None:
                 moment(string(row, "last"), scene.taken),
                 one.id,
                 None if before is None else int(before),
+                max(1, whole(row, "count")),
             )
         )
 
@@ -554,7 +557,7 @@ def _tail(scene: Scene, one: Evidence) -> None:
         found = _CLOCK.match(row)
         at = moment(found[1], scene.taken) if found else None
         text = found[2] if found else row
-        scene.lines.append(Line(service, text, 1, level, at, at, one.id, None, _RESTARTED in row[:200]))
+        scene.lines.append(Line(service, text, 1, level, at, at, one.id, last_words=_RESTARTED in row[:200]))
 
 
 def _mark_read(scene: Scene, one: Evidence) -> None:
@@ -593,7 +596,8 @@ def _without_doubles(lines: Iterable[Line]) -> list[Line]:
             kept[key] = line
             continue
         old.count = max(old.count, line.count)
-        old.before = line.before if old.before is None else old.before
+        if old.before is None:
+            old.before, old.recent = line.before, line.recent
         old.last_words |= line.last_words
         old.level = old.level or line.level
         old.text = max(old.text, line.text, key=len)

@@ -34,19 +34,33 @@ _ACCESS = re.compile(r'HTTP/\d(?:\.\d)?\\?" (\d{3})\b|"status(?:_code)?": ?(\d{3
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,200}[A-Za-z0-9])?"
 _URL = re.compile(rf"\b[a-z][a-z0-9+.-]{{1,30}}://(?:[^\s/@\"']{{1,200}}@)?({_HOST})(?::(\d{{1,5}}))?", re.IGNORECASE)
 _HOST_PORT = re.compile(rf"(?<![\w./:@-])({_HOST})(?:/({_HOST}))?:(\d{{2,5}})(?!\d|:\d|\.\d)")
+# Words after which a host is named. After a mere noun such as "server" it has to stand in quotes, or behind at or on.
 _SAID = re.compile(
-    rf"(?:lookup|ENOTFOUND|EAI_\w+|resolve(?: host(?:name)?| hostname| name| server| address)?|UnknownHostException|translate host name|host(?:name)?(?: not found in upstream)?|unknown (?:mysql server )?host|(?:server|broker|database|service|upstream|backend|peer|cluster|dependency)(?: at| on| host| name)?|connect(?:ing|ion)? to|talking to|calling|call to|reach(?:ing)?|contact(?:ing)?|waiting for|response from|reply from|reading (?:response )?(?:header )?from|request to|querying)"
-    rf"[\"']?\s*[:=]?\s*[\"'`(]?(?:the )?({_HOST})",
+    r"\b(?:lookup|ENOTFOUND|EAI_\w+|UnknownHostException|translate host name|unknown (?:mysql server )?host"
+    r"|resolve(?: host(?:name)?| hostname| name| server| address)?|not found in upstream|connect(?:ing|ion)? to"
+    r"|talking to|calling|call to|reach(?:ing)?|contact(?:ing)?|waiting for|response from|reply from|answer from"
+    r"|reading (?:response )?(?:header )?from|request to|querying"
+    r"|(?:server|broker|database|service|upstream|backend|peer|cluster|dependency|target|host)[\"']?"
+    r"(?: at| on|\s*[:=]|(?= [\"'`])))"
+    rf"(?=[\"']?\s*[:=]?\s*[\"'`(]?(?<!\w)(?:the )?({_HOST}))",
     re.IGNORECASE,
 )
 _BEFORE = re.compile(
-    rf"(?:^|[\s\"'`(\[])({_HOST}):? (?:is|was|became|has|did) (?:currently )?(?:not |un)(?:reachable|available|respond|answer)",
+    rf"(?:^|[\s\"'`(\[])({_HOST}):? (?:is|was|became|has|did) (?:currently )?"
+    r"(?:not |un)(?:reachable|available|respond|answer)",
     re.IGNORECASE,
 )
 _COMMON = frozenset(
-    "the a an to of on in at for by host hostname server name service http https tcp udp upstream error failed localhost "
-    "connection connect timeout resolve database db address port request response client is was none null".split()
-)
+    (
+        "the", "a", "an", "to", "of", "on", "in", "at", "for", "by", "it", "its", "host", "hostname", "server", "name",
+        "service", "http", "https", "tcp", "udp", "upstream", "error", "failed", "localhost", "connection", "connect",
+        "timeout", "resolve", "database", "db", "address", "port", "request", "client", "is", "was", "none", "null",
+        "that", "this", "running", "unavailable", "returned", "closed", "node", "broker", "brokers", "cluster",
+        "socket", "peer", "remote", "backend", "dependency", "target", "available", "any", "all", "lock", "response",
+    )
+)  # fmt: skip
+_MAKES = ("postgres", "mysql", "mariadb", "redis", "mongo", "kafka", "rabbitmq", "elasticsearch", "memcached", "etcd")
+"""Makes of servers: for messages that name neither host nor port."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,7 @@ def _class_of(line: str) -> tuple[Kind | None, float]:
 def harmless(text: str) -> bool:
     """Whether this is the log line of a request that was not answered 5xx: nothing failed."""
     found = _ACCESS.search(text)
-    return bool(found) and not (found[1] or found[2] or "").startswith("5") and "\n" not in text
+    return found is not None and not (found[1] or found[2] or "").startswith("5") and "\n" not in text
 
 
 def hosts_in(text: str) -> tuple[tuple[str, int], ...]:
@@ -126,24 +140,31 @@ def targets(sign: Sign, known: Collection[str], own: str, addresses: dict[str, s
         if found := addresses.get(host) or names.host(host, others):
             if found != own:
                 return found, None
-    words = set(re.findall(r"[\w.-]+", sign.words.lower()))
-    named = [name for name in others if name.lower() in words]
-    if len(named) == 1:
-        return named[0], None
+    if named := _spoken_of(sign.words, others):
+        return named, None
     for _, port in sign.hosts:
         if port and (found := names.by_port(port, others)):
             return found, None
-    spoken = [name for name in others if names.bare(name) in {names.bare(word) for word in words}]
-    if len(spoken) == 1:
-        return spoken[0], None
-    outside = [
-        host for host, port in sign.hosts if not names.is_address(host) and (port or "." in host or len(host) > 2)
-    ]
+    outside = [host for host, port in sign.hosts if not names.is_address(host) and (port or len(host) > 2)]
     if outside:
-        return None, outside[0]
+        return None, min(outside, key=lambda host: "." not in host)
     for host, port in sign.hosts:
-        if port in names.PORTS:
-            return None, names.PORTS[port][0]
         if names.is_address(host) and port:
-            return None, f"{host}:{port}"
-    return None, None
+            return None, f"{names.PORTS[port][0]} at {host}" if port in names.PORTS else f"{host}:{port}"
+    make = next((make for make in _MAKES if make in sign.words.lower()), None)
+    return (next((name for name in others if make in name.lower()), None), make) if make else (None, None)
+
+
+def _spoken_of(words: str, others: Collection[str]) -> str | None:
+    """The one service that a sentence names: `auth-service`, `auth service`, `auth`."""
+    said = words.lower()
+    for ends in ((), ("-service", "-svc", "-server", "-api")):
+        found = set()
+        for name in others:
+            short = next((name.removesuffix(end) for end in ends if name.endswith(end)), "" if ends else name)
+            spelled = r"[-_ ]?".join(map(re.escape, re.split(r"[-_]", short.lower())))
+            if short and re.search(rf"(?<![\w.-]){spelled}(?![\w-])", said):
+                found.add(name)
+        if len(found) == 1:
+            return found.pop()
+    return None
