@@ -149,7 +149,7 @@ def forged(markdown: str) -> list[str]:
         bare = re.sub(r"\[(e\d+)\]\(#\1\)", "", text)
         bare = re.sub(r"^- \*\*[A-Z][a-z]+:\*\*", "", bare)
         bare = re.sub(r"\\.", "", bare)  # what is escaped is text
-        if re.search(r"[<\[\]*`|~&]|https?:|www\.", bare):
+        if re.match(r"- ([-+>=:]|\d{1,9}[.)])", text) or re.search(r"[<\[\]*`|~&]|https?:|www\.", bare):
             found.append(text)
     return found
 

@@ -205,15 +205,15 @@ def _arguments(given: dict[str, Any], most: int) -> dict[str, Any]:
 # Markdown
 
 # What begins markup within a line; an underscore inside a word does not.
-_SPECIAL = re.compile(r"([\\`*\[\]<#|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+_SPECIAL = re.compile(r"([\\`*\[\]<#|~&$@]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 _BEGINNING = re.compile(r"^(\d{1,9})([.)])|^([-+=:>])")
-_AUTOLINK = re.compile(r"(?i)(https?|ftp|mailto|xmpp)(:)|(www)(\.)")
+_AUTOLINK = re.compile(r"(?i)(https?|ftp|mailto|xmpp)(?=:)|(www)(?=\.)|(?<!:)/(?=/)")
 
 
 def line(text: str) -> str:
     """Outside text on one line of Markdown, shown letter for letter: no markup, link or HTML comes of it."""
     text = _SPECIAL.sub(r"\\\1", one_line(text))
-    text = _AUTOLINK.sub(lambda found: f"{found[1] or found[3]}\\{found[2] or found[4]}", text)
+    text = _AUTOLINK.sub(r"\g<0>\\", text)
     return _BEGINNING.sub(lambda found: f"{found[1] or ''}\\{found[2] or found[3]}", text)
 
 
