@@ -24,6 +24,11 @@ from quarterdeck.keel.redact import redact
 BUDGET = 60_000
 """Bytes that each face of a report stays under."""
 
+PIECES = 30
+"""Pieces of evidence, and entries of any list, that a report keeps at most."""
+LONGEST = 4_000
+"""Characters of one text."""
+
 Outcome = Literal["healthy", "reported", "refused", "expired", "recovered", "escalated", "failed", "cancelled"]
 OUTCOMES: dict[Outcome, str] = {
     "healthy": "Nothing was wrong.",
@@ -134,15 +139,20 @@ class Report(BaseModel):
         """Redacted, plain and within BUDGET; cited evidence is what stays longest."""
         cited = {id for cause in (self.root, *self.causes) if cause for id in cause.cites}
         order = sorted(range(len(self.evidence)), key=lambda at: self.evidence[at].id not in cited)
-        for most, pieces, lines in ((4000, 30, 30), (1500, 30, 20), (500, 30, 12), (200, 10, 8), (80, 5, 5)):
-            # The structured answer stays with the tool: its text says the same.
-            kept = [self.evidence[at].model_copy(update={"data": {}}) for at in sorted(order[:pieces])]
-            left_out = self.left_out + len(order) - len(kept)
-            cut = self.model_copy(update={"evidence": kept, "left_out": left_out})
-            values = _clean(cut.model_dump(mode="json"), most, max(pieces, lines))
+        # The structured answer stays with the tool: its text says the same.
+        kept = [self.evidence[at].model_copy(update={"data": {}}) for at in sorted(order[:PIECES])]
+        report = self.model_copy(update={"evidence": kept, "left_out": self.left_out + len(order) - len(kept)})
+        values = _clean(report.model_dump(mode="json"))
+        for most, lines in ((LONGEST, PIECES), (1500, 20), (500, 12), (200, 8), (80, 5)):
+            values = _shorten(values, most, lines)
             report = Report.model_validate({**values, "id": self.id})
             if max(len(report.json_text().encode()), len(report.markdown_text().encode())) < BUDGET:
-                break
+                return report
+            if most == 500:  # shorter pieces would say nothing: fewer of them
+                pieces = values["evidence"]
+                order = sorted(range(len(pieces)), key=lambda at: pieces[at]["id"] not in cited)
+                values["evidence"] = [pieces[at] for at in sorted(order[:10])]
+                values["left_out"] += len(pieces) - len(values["evidence"])
         return report
 
     def markdown(self) -> str:
@@ -157,44 +167,53 @@ class Report(BaseModel):
         return "\n".join(_markdown(self))
 
 
-def _clean(value: Any, most: int, lines: int) -> Any:
+def _clean(value: Any) -> Any:
+    """Without secrets and unseen characters; the lists as far as any face shows them."""
     if isinstance(value, str):
-        return clip(redact(plain(value)), most)
+        return redact(plain(clip(value, 4 * LONGEST)))  # first of all so short that a flood costs little
     if isinstance(value, float):
         return value if isfinite(value) else None  # JSON has no other
     if isinstance(value, list):
-        return [_clean(item, most, lines) for item in value[:lines]]
+        return [_clean(item) for item in value[:PIECES]]
+    if isinstance(value, dict):
+        return {redact(plain(name)): _clean(item) for name, item in value.items()}
+    return value
+
+
+def _shorten(value: Any, most: int, lines: int) -> Any:
+    if isinstance(value, str):
+        return clip(value, most)
+    if isinstance(value, list):
+        return [_shorten(item, most, lines) for item in value[:lines]]
     if isinstance(value, dict):
         return {
-            name: _arguments(item, most) if name == "arguments" else _clean(item, most, lines)
+            name: _arguments(item, min(most, 1000))
+            if name == "arguments"
+            else _shorten(item, most, PIECES if name == "evidence" else lines)
             for name, item in value.items()
         }
     return value
 
 
-def _arguments(given: Any, most: int) -> dict[str, Any]:
+def _arguments(given: dict[str, Any], most: int) -> dict[str, Any]:
     """A call's arguments, the only part of a report that may have any shape: as they are when small."""
-    said = redact(plain(json.dumps(given, ensure_ascii=False, default=str)))
-    if len(said) <= min(most, 1000):
-        try:
-            return dict(json.loads(said))
-        except ValueError:  # what hid a secret took a quote along
-            pass
-    return {"clipped": clip(said, min(most, 1000))}
+    plainly = json.dumps(given, ensure_ascii=False)
+    said = redact(plainly)  # once more as a whole: a name in front of a value tells that it is secret
+    return given if said == plainly and len(said) <= most else {"clipped": clip(said, most)}
 
 
 # Markdown
 
 # What begins markup within a line; an underscore inside a word does not.
-_SPECIAL = re.compile(r"([\\`*\[\]<#|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+_SPECIAL = re.compile(r"([\\`*\[\]<#|~&$@]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 _BEGINNING = re.compile(r"^(\d{1,9})([.)])|^([-+=:>])")
-_AUTOLINK = re.compile(r"(?i)(https?|ftp|mailto|xmpp)(:)|(www)(\.)")
+_AUTOLINK = re.compile(r"(?i)(https?|ftp|mailto|xmpp)(?=:)|(www)(?=\.)|(?<!:)/(?=/)")
 
 
 def line(text: str) -> str:
     """Outside text on one line of Markdown, shown letter for letter: no markup, link or HTML comes of it."""
     text = _SPECIAL.sub(r"\\\1", one_line(text))
-    text = _AUTOLINK.sub(lambda found: f"{found[1] or found[3]}\\{found[2] or found[4]}", text)
+    text = _AUTOLINK.sub(r"\g<0>\\", text)
     return _BEGINNING.sub(lambda found: f"{found[1] or ''}\\{found[2] or found[3]}", text)
 
 

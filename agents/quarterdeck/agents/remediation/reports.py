@@ -31,8 +31,8 @@ PAGE = 200
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS reports (
-    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created REAL NOT NULL, service TEXT NOT NULL, kind TEXT NOT NULL,
-    outcome TEXT NOT NULL, title TEXT NOT NULL, body TEXT NOT NULL);
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, created REAL NOT NULL, service TEXT NOT NULL,
+    kind TEXT NOT NULL, outcome TEXT NOT NULL, title TEXT NOT NULL, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS reports_by_time ON reports (created);
 CREATE INDEX IF NOT EXISTS reports_by_kind ON reports (service, kind, created);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (text);  -- its rowid is the report's number
