@@ -7,6 +7,7 @@ blocking code of a step never stands in its way, and what ends in this process i
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextvars
 import functools
 import logging
@@ -138,9 +139,18 @@ class Engine:
             raise Refusal(f"There is no flow {plain(id)[:60]!r}.")
         return flow
 
-    async def list(self, name: str = "", state: str = "", limit: int = 50, offset: int = 0) -> list[Flow]:
-        """Newest first, at most 500, without arguments and results."""
-        return await self._look(self.records.flows, name, state, max(1, min(limit, 500)), max(0, offset))
+    async def list(
+        self, name: str = "", state: str = "", prefix: str = "", limit: int = 50, offset: int = 0
+    ) -> list[Flow]:
+        """Newest first, at most 500, without arguments and results. `prefix`: how their ids begin."""
+        return await self._look(self.records.flows, name, state, prefix, max(1, min(limit, 500)), max(0, offset))
+
+    async def items(self, id: str, after: int = 0) -> builtins.list[Item]:
+        """Everything that happened so far after the cursor `after`."""
+        found: builtins.list[Item] = []
+        while page := await self._look(self.records.items, id, found[-1].cursor if found else after):
+            found += page
+        return found
 
     async def watch(self, id: str, after: int = 0) -> AsyncIterator[Item]:
         """What happened after the cursor `after` and what goes on happening, until the flow ends."""

@@ -169,10 +169,12 @@ class Records:
             ).one_or_none()
             return None if row is None else self._flows(db, [row])[0]
 
-    def flows(self, name: str, state: str, limit: int, offset: int) -> list[Flow]:
+    def flows(self, name: str, state: str, prefix: str, limit: int, offset: int) -> list[Flow]:
         where = ["w.application_name = :app"]
         if name:
             where.append("w.name = :name")
+        if prefix:
+            where.append("w.workflow_uuid LIKE :prefix")
         asks = "EXISTS (SELECT 1 FROM {q}questions p WHERE p.flow = w.workflow_uuid AND p.state = 'open')"
         match state:
             case "":
@@ -193,6 +195,7 @@ class Records:
                 limit=limit,
                 offset=offset,
                 **({"name": name} if name else {}),
+                **({"prefix": f"{prefix.replace('%', '').replace('_', '')}%"} if prefix else {}),
             ).all()
             return self._flows(db, rows)
 

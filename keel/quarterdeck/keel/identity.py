@@ -68,7 +68,7 @@ _acting: ContextVar[Caller | None] = ContextVar("quarterdeck_acting", default=No
 
 @contextmanager
 def acting_as(caller: Caller) -> Iterator[None]:
-    """Connections to servers in this process that are opened inside belong to `caller`: an agent, not its starter."""
+    """Calls of servers in this process that are made inside are those of `caller`: an agent, not who started it."""
     token = _acting.set(caller)
     try:
         yield

@@ -15,26 +15,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from quarterdeck.agents.remediation.graph import complaints_of
 from quarterdeck.agents.remediation.models import Evidence
 from quarterdeck.agents.remediation.scene import Scene, scene_of
+from quarterdeck.agents.runtime.toolbox import Said
 
 MOST_CALLS = 40
 AT_ONCE = 4
 CALL_S = 30.0
 LONGEST_TEXT = 8_000
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a tool answered: its text, and its structured answer."""
-
-    text: str
-    data: dict[str, Any]
 
 
 Call = Callable[[str, str, dict[str, Any]], Awaitable[Said]]
@@ -114,6 +106,11 @@ class Collector:
         seen += await self.metrics()
         seen += await self.surroundings(seen, about)
         return seen
+
+    async def one(self, server: str, tool: str, arguments: dict[str, Any]) -> Evidence:
+        """One more question, of somebody's own choice."""
+        self._number += 1
+        return await self._evidence(self._number - 1, (server, tool, arguments))
 
     async def _ask(self, questions: Sequence[Question]) -> list[Evidence]:
         """Ask them, a few at once; what was asked before and what is over the limit is left out."""

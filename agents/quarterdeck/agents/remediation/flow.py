@@ -1,4 +1,4 @@
-"""The remediation flow: detect → logs → first cause → metrics → root cause → plan → approval → execute → verify → report.
+"""The remediation flow: detect → logs → metrics → root cause → plan → approval → execute → verify → report.
 
 Each arrow is a step, so a crash repeats at most the one in flight. The change itself is a tool call under a grant with
 an idempotency key: a step that runs again asks what became of its first try instead of doing it twice.
@@ -7,6 +7,7 @@ an idempotency key: a step that runs again asks what became of its first try ins
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 from quarterdeck.agents.remediation import escalation, health, rules, turns
@@ -15,7 +16,7 @@ from quarterdeck.agents.remediation.comparison import Comparison, compare
 from quarterdeck.agents.remediation.judgement import Judged, judge_with_model
 from quarterdeck.agents.remediation.models import Action, Diagnosis, Evidence
 from quarterdeck.agents.remediation.outfit import worn
-from quarterdeck.agents.remediation.report import Done, Figure, Outcome, Report
+from quarterdeck.agents.remediation.report import OUTCOMES, Done, Figure, Outcome, Report
 from quarterdeck.agents.runtime.toolbox import Said
 from quarterdeck.keel import flows
 from quarterdeck.keel.answers import clip, one_line
@@ -57,7 +58,7 @@ async def _remediate(argument: Json) -> Json:
     more = await flows.step("look around", _surroundings, _dump(evidence), about, tries=2, timeout_s=180)
     evidence += _evidence(more)
     diagnosis, comparison, usage = rules.judge(evidence), None, None
-    if worn().model is not None and not diagnosis.healthy:
+    if found["model"] and not diagnosis.healthy:
         await flows.progress("Asking the model for its judgement", 0.5)
         limit = worn().settings.model.timeout_s + 30
         said = Judged.model_validate(await flows.step("ask the model", _model, _dump(evidence), timeout_s=limit))
@@ -69,7 +70,7 @@ async def _remediate(argument: Json) -> Json:
     if diagnosis.healthy:
         return await _finish(diagnosis, evidence, "healthy", argument, **judged)
 
-    action, why_not = _plan(diagnosis, argument)
+    action, why_not = _plan(diagnosis, argument, read_only=found["read_only"])
     if action is None:
         diagnosis.no_action_because = why_not
         return await _finish(diagnosis, evidence, "reported", argument, **judged)
@@ -87,13 +88,13 @@ async def _act(diagnosis: Diagnosis, action: Action, evidence: list[Evidence], a
     settings = worn().settings.agents
     before = health.State.model_validate(await flows.step("look before", _look, action.model_dump(), timeout_s=90))
     answer, verdict = await _carry_out(action, f"{root.summary} {action.why}.")
-    if verdict != "done":
-        diagnosis.no_action_because = verdict_words(verdict, answer)
-        outcome: Outcome = "expired" if verdict == "expired" else "escalated" if verdict == "failed" else "refused"
-        return await _finish(diagnosis, evidence, outcome, argument, **judged)
+    if verdict not in ("done", "failed"):
+        diagnosis.no_action_because = _words(verdict, answer)
+        return await _finish(diagnosis, evidence, "expired" if verdict == "expired" else "refused", argument, **judged)
     done = [await _done(action, answer)]
 
-    await flows.progress(f"Done: {clip(answer.get('summary') or '', 200)} Watching whether it helps", 0.8)
+    began = "Done" if verdict == "done" else "It broke off, and may have been done"
+    await flows.progress(f"{began}: {clip(answer.get('summary') or '', 200)} Watching whether it helps", 0.8)
     limit = settings.healthy_s + settings.steady_s + 120
     given = (action.model_dump(), root.service, before.model_dump())
     seen = await flows.step("verify", _verify, *given, timeout_s=limit)
@@ -101,7 +102,8 @@ async def _act(diagnosis: Diagnosis, action: Action, evidence: list[Evidence], a
     judged |= {"figures": health.figures(before, after)}
     if seen["healthy"]:
         return await _finish(diagnosis, evidence, "recovered", argument, done=done, **judged)
-    diagnosis.no_action_because = f"it did not help: {seen['why']}"
+    failed = f"{_words(verdict, answer)}, and " if verdict == "failed" else "it did not help: "
+    diagnosis.no_action_because = f"{failed}{seen['why']}"
     undo = _undo(action, before) if seen["worse"] else None
     if undo is not None:
         await flows.progress(f"It made things worse ({seen['worse']}); asking to take it back", 0.9)
@@ -112,45 +114,45 @@ async def _act(diagnosis: Diagnosis, action: Action, evidence: list[Evidence], a
             diagnosis.no_action_because = f"it made things worse ({seen['worse']}) and was taken back"
         else:
             diagnosis.no_action_because = (
-                f"it made things worse ({seen['worse']}), and was not taken back: {verdict_words(verdict, answer)}"
+                f"it made things worse ({seen['worse']}), and was not taken back: {_words(verdict, answer)}"
             )
     return await _finish(diagnosis, evidence, "escalated", argument, done=done, **judged)
 
 
 async def _carry_out(action: Action, because: str) -> tuple[Json, str]:
     """Call the change tool, ask for the grant it wants, call it again. Returns its last answer and a verdict."""
-    answer: Json = {}
-    for _ in range(ASKED_AGAIN + 1):
-        answer = await flows.step(f"call {action.tool}", _change, action.model_dump(), tries=2, timeout_s=900)
-        status = answer["status"]
-        if status in ("done", "done_not_healthy"):
-            return answer, "done"
-        if status in ("denied", "failed"):
-            return answer, status
-        verdict = await _approval(answer, because)
-        if verdict != "yes":
+    asked: list[str] = []
+    left = worn().settings.agents.approve_s
+    while True:
+        answer: Json = await flows.step(f"call {action.tool}", _change, action.model_dump(), tries=2, timeout_s=900)
+        match answer["status"]:
+            case "done" | "done_not_healthy":
+                return answer, "done"
+            case "denied" | "failed":
+                return answer, answer["status"]
+        if answer["change_id"] not in asked:  # the first time, or the object changed since
+            asked.append(answer["change_id"])
+        if len(asked) > ASKED_AGAIN:
+            return answer, "changing"
+        verdict, left = await _approval(answer, because, left)
+        if verdict not in ("yes", "look"):
             return answer, verdict
-    return answer, "changing"
 
 
-async def _approval(answer: Json, because: str) -> str:
-    """Ask a person: yes, no or expired."""
+async def _approval(answer: Json, because: str, left: float) -> tuple[str, float]:
+    """Ask a person: yes, no or expired; or `look`, when only the tool knows what was decided. And the time left."""
     shown = {key: answer.get(key) for key in ("change_id", "summary", "before", "after", "undo", "notes")}
     text = f"{because} May I? {answer['summary']} (`quarterdeck approve {answer['change_id']}`)"
-    left = worn().settings.agents.approve_s
     ours = await flows.step("find the request", _is_ours, str(answer["change_id"]))
-    while left > 0:
-        wait = left if ours else min(left, LOOK_AGAIN_S)
-        said = await flows.ask(text, data=shown, timeout_s=wait)
-        left -= wait
-        if said is not None:
-            return said["text"] if said["text"] in ("yes", "no") else "expired"
-        if not ours:
-            return "yes" if left > 0 else "expired"  # the tool knows whether it was granted: it is called again
-    return "expired"
+    wait = left if ours else min(left, LOOK_AGAIN_S)
+    said = await flows.ask(text, data=shown, timeout_s=wait)
+    if said is not None:
+        return (said["text"] if said["text"] in ("yes", "no") else "expired"), left
+    left -= wait
+    return ("look" if left > 0 and not ours else "expired"), left
 
 
-def verdict_words(verdict: str, answer: Json) -> str:
+def _words(verdict: str, answer: Json) -> str:
     return {
         "no": "a person refused the change",
         "expired": "nobody answered in time",
@@ -165,7 +167,9 @@ def verdict_words(verdict: str, answer: Json) -> str:
 
 async def _detect(argument: Json) -> Json:
     about = await _named(argument)
-    return {"about": about, "evidence": _dump(await Collector(_call).detect(about))}
+    outfit = worn()  # recorded with the step: what decides the course must be the same when the flow is replayed
+    chosen = {"model": outfit.model is not None, "read_only": outfit.settings.read_only}
+    return {"about": about, "evidence": _dump(await Collector(_call).detect(about)), **chosen}
 
 
 async def _named(argument: Json) -> str | None:
@@ -237,9 +241,7 @@ async def _look(action: Json) -> Json:
 
 async def _change(action: Json) -> Json:
     wanted = Action.model_validate(action)
-    said = await worn().tools.call(
-        "kubectl", wanted.tool, wanted.arguments, key=flows.step_key(), timeout_s=800
-    )
+    said = await worn().tools.call("kubectl", wanted.tool, wanted.arguments, key=flows.step_key(), timeout_s=800)
     return said.data
 
 
@@ -264,7 +266,7 @@ async def _done(action: Action, answer: Json) -> Done:
 
 
 async def _granted(change: str) -> Json:
-    now = await flows.utc()
+    now = datetime.now(UTC).isoformat()
     try:
         pending = await asyncio.to_thread(worn().changes.get, change)
     except Refusal:
@@ -296,20 +298,22 @@ def _collector(seen: int) -> Collector:
 # Plan, undo, report
 
 
-def _plan(diagnosis: Diagnosis, argument: Json) -> tuple[Action | None, str]:
+def _plan(diagnosis: Diagnosis, argument: Json, *, read_only: bool) -> tuple[Action | None, str]:
     if diagnosis.action is None or diagnosis.root is None:
         return None, diagnosis.no_action_because or "no change is known that would help"
     if argument.get("act") is False:
         return None, "only an analysis was asked for"
     if CHANGE not in argument.get("scopes", [CHANGE]):
         return None, "who asked may not have changes made"
-    if worn().settings.read_only:
+    if read_only:
         return None, "the settings say read_only"
     return diagnosis.action, ""
 
 
 def _target(action: Action) -> str:
-    named = next((str(value) for key, value in action.arguments.items() if key in ("deployment", "pod_name", "node")), "")
+    named = next(
+        (str(value) for key, value in action.arguments.items() if key in ("deployment", "pod_name", "node")), ""
+    )
     return f"{action.arguments.get('namespace', '')}/{named}"
 
 
@@ -342,7 +346,7 @@ async def _finish(
         evidence,
         outcome,
         id=f"rp-{flows.flow_id()[-16:]}",
-        created=await flows.utc(),
+        created=datetime.fromtimestamp(await flows.now(), UTC),
         task=flows.flow_id(),
         comparison=comparison,
         usage=usage,
@@ -354,7 +358,7 @@ async def _finish(
         await flows.step("escalate", _escalate, saved.model_dump(mode="json"), tries=4, timeout_s=30)
     await flows.progress(f"Report {saved.id}: {outcome}", 1.0)
     return {
-        "text": saved.summary_text(),
+        "text": summary(saved),
         "report": saved.id,
         "outcome": outcome,
         "artifacts": [
@@ -379,6 +383,25 @@ async def _save(report: Json) -> Json:
 
 async def _escalate(report: Json) -> bool:
     return await escalation.tell(worn().settings, Report.model_validate(report))
+
+
+def summary(report: Report) -> str:
+    """A report in a few lines, for a chat or a terminal."""
+    lines = [f"{report.title}. {OUTCOMES[report.outcome]}"]
+    if report.root is not None:
+        lines.append(
+            f"Root cause: {report.root.kind} at {report.root.service}, confidence {report.root.confidence:.0%}."
+        )
+    for one in report.done:
+        lines.append(
+            f"{'Taken back' if one.undone else 'Done'}: {one.tool} by the grant of {one.granted_by or 'nobody'}."
+        )
+    if report.not_done_because:
+        lines.append(f"{'Then' if report.done else 'Nothing was changed'}: {report.not_done_because}.")
+    if report.similar is not None and report.similar.count:
+        lines.append(report.similar.words())
+    lines += [f"Next: {text}" for text in report.next[:3]]
+    return "\n".join([*lines, f"Report {report.id}; `quarterdeck reports show {report.id}` tells it all."])
 
 
 def _say(diagnosis: Diagnosis) -> str:

@@ -126,7 +126,12 @@ async def watch(
         if well_since is not None and now - well_since >= steady_s:
             return {"healthy": True, "why": "", "state": state.model_dump(), "worse": ""}
         if well_since is None and now - started > healthy_s:
-            return {"healthy": False, "why": problem, "state": state.model_dump(), "worse": worse(before, state, service)}
+            return {
+                "healthy": False,
+                "why": problem,
+                "state": state.model_dump(),
+                "worse": worse(before, state, service),
+            }
         await asyncio.sleep(min(EVERY_S, max(steady_s / 4, 0.05)))
 
 
@@ -139,4 +144,6 @@ def figures(before: State, after: State) -> list[Figure]:
         ("ready pods", before.ready, after.ready, ""),
         ("offline", ", ".join(before.offline) or "none", ", ".join(after.offline) or "none", ""),
     ]
-    return [Figure(name=name, before=b, after=a, unit=unit) for name, b, a, unit in rows if b is not None or a is not None]
+    return [
+        Figure(name=name, before=b, after=a, unit=unit) for name, b, a, unit in rows if b is not None or a is not None
+    ]

@@ -31,8 +31,8 @@ class Door:
             return
         caller = await self._caller(Request(scope))
         if caller is None:
-            body = {"error": "A valid bearer token is needed: Authorization: Bearer …"}
-            await JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+            said = {"error": "A valid bearer token is needed: Authorization: Bearer …"}
+            await JSONResponse(said, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         body = await _read(receive)

@@ -59,7 +59,7 @@ class Toolbox:
         for client in self._clients.values():
             try:
                 async with asyncio.timeout(5):
-                    await client.__aexit__(None, None, None)
+                    await client.__aexit__(None, None, None)  # type: ignore[no-untyped-call]
             except Exception:
                 pass
         self._clients.clear()
@@ -73,14 +73,17 @@ class Toolbox:
                 async with asyncio.timeout(timeout_s):
                     client = await self._client(server)
                     meta = {KEY: key} if key else None
-                    result = await client.call_tool(tool, arguments, raise_on_error=False, meta=meta)
+                    with acting_as(self._caller):  # a server in this process sees whose call it is
+                        result = await client.call_tool(tool, arguments, raise_on_error=False, meta=meta)
             except TimeoutError:
                 raise Refusal(f"{server}.{tool} did not answer within {timeout_s:g} s.") from None
             except Refusal:
                 raise
             except Exception as error:
                 await self._lost(server)
-                raise Refusal(f"The server {server} cannot be reached ({type(error).__name__}: {_short(error)}).") from None
+                raise Refusal(
+                    f"The server {server} cannot be reached ({type(error).__name__}: {_short(error)})."
+                ) from None
         text = "\n".join(block.text for block in result.content if hasattr(block, "text"))
         if result.is_error:
             raise Refusal(text or f"{server}.{tool} refused without saying why.")
@@ -102,8 +105,7 @@ class Toolbox:
             if known is not None and known.is_connected():
                 return known
             made = self._make(name)
-            with acting_as(self._caller):  # a server in this process sees whom the connection belongs to
-                await made.__aenter__()
+            await made.__aenter__()  # type: ignore[no-untyped-call]
             self._clients[name] = made
             return made
 
@@ -122,7 +124,7 @@ class Toolbox:
         if client is not None:
             try:
                 async with asyncio.timeout(2):
-                    await client.__aexit__(None, None, None)
+                    await client.__aexit__(None, None, None)  # type: ignore[no-untyped-call]
             except Exception:
                 pass
 
