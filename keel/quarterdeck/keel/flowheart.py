@@ -101,7 +101,9 @@ class Heart:
                 owners = await self._engine.in_db(self._engine.owners.owners, list(mine))
                 for id, run in mine.items():
                     if id in owners and owners[id][0] in ("PENDING", "CANCELLED") and owners[id][1] != run.owner:
-                        if (local := self._engine.running.get(id)) and local.run is run:
+                        if (local := self._engine.running.get(id)) and local.run is run and not local.stopped:
+                            what = "cancelled" if owners[id][0] == "CANCELLED" else "taken over"
+                            log.warning("flow %s was %s by another process and stops here", id, what)
                             self._engine.stop_here(id)
                 asked = {question: id for id, run in mine.items() for question in run.asking}
                 for question in await self._engine.in_db(self._engine.records.answers, list(asked)) if asked else ():

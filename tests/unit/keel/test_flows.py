@@ -1,7 +1,7 @@
 """What a flow can do, through the face of quarterdeck.keel.flows, on one engine and one SQLite file."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from quarterdeck.keel.errors import Denied, Refusal
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Engine = Any
 SEEN: dict[str, list[Any]] = {}
+ENGINE: list[Engine] = []
 
 
-def seen(what: Any) -> list[Any]:
-    """What a step noted, per flow."""
-    return SEEN.setdefault(flows.flow_id(), []) if what is None else SEEN.setdefault(what, [])
+def seen(id: str = "") -> list[Any]:
+    """What the steps of a flow noted; inside a flow, of that flow."""
+    return SEEN.setdefault(id or flows.flow_id(), [])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -28,16 +29,16 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 
 
 async def note(text: str) -> str:
-    seen(None).append((text, flows.step_key()))
+    seen().append((text, flows.step_key()))
     return text.upper()
 
 
-async def until(holds: Any, what: str) -> None:
-    async with asyncio.timeout(10):
-        while not await holds():
-            await asyncio.sleep(0.01)
-        return
-    raise AssertionError(what)
+async def until(holds: Callable[[], bool], what: str) -> None:
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail(f"not within 10 s: {what}")
 
 
 async def question_of(engine: Engine, id: str) -> flows.Question:
@@ -72,7 +73,7 @@ async def asks(argument: dict[str, Any]) -> dict[str, Any]:
 @flows.flow("test fails")
 async def fails(argument: dict[str, Any]) -> dict[str, Any]:
     async def fail() -> None:
-        tries = seen(None)
+        tries = seen()
         tries.append(flows.step_key())
         if len(tries) < argument["succeeds_at"]:
             match argument.get("how"):
@@ -97,17 +98,17 @@ async def fails(argument: dict[str, Any]) -> dict[str, Any]:
         if argument.get("caught"):
             return {"error": type(error).__name__, "why": str(error)}
         raise
-    return {"tries": len(seen(None))}
+    return {"tries": len(seen())}
 
 
 @flows.flow("test sleeps in a step")
 async def sleeps(argument: dict[str, Any]) -> dict[str, Any]:
     async def sleep() -> None:
-        seen(None).append("began")
+        seen().append("began")
         try:
             await asyncio.sleep(60)
         finally:
-            seen(None).append("stopped")
+            seen().append("stopped")
 
     await flows.step("sleep", sleep, timeout_s=90)
     return {}
@@ -138,15 +139,8 @@ async def side_by_side(argument: dict[str, Any]) -> dict[str, Any]:
 
 @flows.flow("test starts another")
 async def starts_another(argument: dict[str, Any]) -> dict[str, Any]:
-    await flows.step("start", argument_engine().start, "test echo", {"from": "a flow"}, id=argument["other"])
+    await flows.step("start", ENGINE[0].start, "test echo", {"from": "a flow"}, id=argument["other"])
     return {}
-
-
-ENGINE: list[Engine] = []
-
-
-def argument_engine() -> Engine:
-    return ENGINE[0]
 
 
 async def test_a_flow_gives_its_result_and_can_be_looked_at(engine: Engine) -> None:
@@ -201,7 +195,7 @@ async def test_watching_shows_everything_in_order_and_goes_on_from_a_cursor(engi
 
 async def test_progress_has_text_share_and_data(engine: Engine) -> None:
     id = await engine.start("test two steps", {})
-    first = [item async for item in engine.watch(id)][0]
+    [first, _] = [item async for item in engine.watch(id)]
     assert (first.kind, first.text, first.share, first.data) == ("progress", "half", 0.5, {"n": 1})
 
 
@@ -282,16 +276,9 @@ async def test_a_body_that_breaks_fails_the_flow_with_a_sentence(engine: Engine)
 async def test_cancelling_stops_the_step_in_flight(engine: Engine) -> None:
     id = await engine.start("test sleeps in a step", {})
 
-    async def began() -> bool:
-        return seen(id) == ["began"]
-
-    await until(began, "the step began")
+    await until(lambda: seen(id) == ["began"], "the step began")
     assert (await engine.cancel(id)).state == "cancelled"
-
-    async def stopped() -> bool:
-        return seen(id) == ["began", "stopped"]
-
-    await until(stopped, "the step stopped")
+    await until(lambda: seen(id) == ["began", "stopped"], "the step stopped")
     with pytest.raises(flows.FlowFailed, match="cancelled"):
         await engine.result(id)
 
@@ -310,11 +297,9 @@ async def test_a_cancelled_flow_resumes_after_its_finished_steps(engine: Engine)
     question = await question_of(engine, id)
     await engine.cancel(id)
     await engine.resume(id)
-
-    async def asks_again() -> bool:
-        return (await engine.status(id)).state == "waiting"
-
-    await until(asks_again, "it asks again")
+    async with asyncio.timeout(10):
+        while (await engine.status(id)).state != "waiting":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     await engine.answer(id, question.id, {"by": "kim"})
     assert (await engine.result(id))["answer"]["by"] == "kim"
     assert len(seen(id)) == 1

@@ -1,0 +1,253 @@
+"""Flows outlive the processes that run them: killed, stopped and restarted ones, on SQLite and on PostgreSQL."""
+
+import asyncio
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from quarterdeck.keel import flows
+from quarterdeck.keel.errors import Refusal
+
+WORKER = Path(__file__).with_name("flow_worker.py")
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of our own on a free loopback port, with its data in a temporary folder."""
+    missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"PostgreSQL is not installed ({', '.join(missing)}): flows are tested on SQLite only")
+    home = tmp_path_factory.mktemp("postgres")
+    as_user: dict[str, Any] = {}
+    if os.getuid() == 0:  # it refuses to run as root
+        user = pwd.getpwnam("nobody")
+        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "env": {"PATH": os.environ["PATH"]}}
+        os.chown(home, user.pw_uid, user.pw_gid)
+        for folder in (home, *home.parents):
+            if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o005:
+                folder.chmod(folder.stat().st_mode | 0o711)
+    data = str(home / "data")
+    made = ["initdb", "-D", data, "-U", "keel", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"]
+    subprocess.run(made, check=True, cwd=home, capture_output=True, timeout=50, **as_user)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"]
+    server = subprocess.Popen(
+        ["postgres", "-D", data, "-p", str(port), *[part for option in options for part in ("-c", option)]],
+        cwd=home,
+        stderr=subprocess.DEVNULL,
+        **as_user,
+    )
+    try:
+        address = f"postgresql://keel@127.0.0.1:{port}"
+        engine = sa.create_engine(f"postgresql+psycopg{address.removeprefix('postgresql')}/postgres")
+        for attempt in range(200):
+            try:
+                engine.connect().close()
+                break
+            except sa.exc.OperationalError:
+                if server.poll() is not None or attempt == 199:
+                    raise
+                signal.sigtimedwait([], 0.05)
+        engine.dispose()
+        yield address
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(20)
+
+
+@dataclass
+class Fleet:
+    """Worker processes on one database, and what their flows did."""
+
+    database: str
+    home: Path
+    workers: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def worker(self, host: str = "") -> subprocess.Popen[str]:
+        with (self.home / f"log-{len(self.workers)}").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(WORKER), self.database, str(self.home), host],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self.workers.append(process)
+        return process
+
+    async def ready(self) -> None:
+        for process in self.workers:
+            assert process.stdout is not None
+            if process.poll() is None and not hasattr(process, "was_ready"):
+                line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), PATIENCE_S)
+                assert line == "ready\n", self.logs()
+                process.was_ready = True  # type: ignore[attr-defined]
+
+    def start(self, process: subprocess.Popen[str], id: str, **argument: Any) -> None:
+        assert process.stdin is not None
+        process.stdin.write(f"{id} {json.dumps(argument)}\n")
+        process.stdin.flush()
+
+    def happened(self, id: str) -> list[tuple[str, str, int]]:
+        """What the flow did: the step, its key, the process."""
+        try:
+            lines = (self.home / "happened").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        rows = [line.split() for line in lines]
+        return [(what, key, int(pid)) for flow, what, key, pid in rows if flow == id]
+
+    def times(self, id: str) -> Counter[str]:
+        return Counter(what for what, _, _ in self.happened(id))
+
+    def open_gate(self, id: str) -> None:
+        (self.home / f"gate-{id}").touch()
+
+    async def until(self, holds: Callable[[], bool], what: str) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not holds():
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            pytest.fail(f"not within {PATIENCE_S:.0f} s: {what}\n{self.logs()}")
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text()[-3000:] for path in sorted(self.home.glob("log-*")))
+
+    def end(self) -> None:
+        for process in self.workers:
+            if process.poll() is None:
+                process.kill()
+            process.wait(10)
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    try:
+                        pipe.close()
+                    except BrokenPipeError:
+                        pass
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
+    database = ""
+    if request.param == "postgres":
+        server = request.getfixturevalue("postgres")
+        name = f"flows_{os.urandom(4).hex()}"
+        engine = sa.create_engine(
+            f"postgresql+psycopg{server.removeprefix('postgresql')}/postgres", isolation_level="AUTOCOMMIT"
+        )
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        database = f"{server}/{name}"
+    made = Fleet(database, tmp_path)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture
+async def onlooker(fleet: Fleet) -> AsyncIterator[Any]:
+    """An engine that knows none of the flows: it can look, answer and cancel, but not run them."""
+    async with flows.engine(fleet.database, fleet.home, executor="onlooker", beat_s=0.25, dead_s=1.5) as engine:
+        yield engine
+
+
+async def test_the_flow_of_a_killed_process_goes_on_in_exactly_one_other(fleet: Fleet, onlooker: Any) -> None:
+    first, second, third = (fleet.worker(host) for host in ("a", "b", "c"))
+    await fleet.ready()
+    fleet.start(first, "f1")
+    await fleet.until(lambda: fleet.times("f1")["two-begins"] == 1, "step two begins")
+    first.kill()
+    await fleet.until(lambda: fleet.times("f1")["two-begins"] == 2, "another process takes step two up")
+    fleet.open_gate("f1")
+    result = await onlooker.result("f1", timeout_s=PATIENCE_S)
+    assert result["by"] in (second.pid, third.pid)
+    assert fleet.times("f1") == {"one": 1, "two-begins": 2, "two": 1, "three": 1}
+    begun = [(key, pid) for what, key, pid in fleet.happened("f1") if what == "two-begins"]
+    assert [key for key, _ in begun] == ["f1/2", "f1/2"]
+    assert [pid for _, pid in begun] == [first.pid, result["by"]]
+    said = [item.text async for item in onlooker.watch("f1") if item.kind == "progress"]
+    assert said == ["on its way"]
+
+
+async def test_a_question_outlives_its_process_and_is_answered_meanwhile(fleet: Fleet, onlooker: Any) -> None:
+    worker = fleet.worker()
+    await fleet.ready()
+    fleet.open_gate("f2")
+    fleet.start(worker, "f2", asks=True)
+    await fleet.until(lambda: fleet.times("f2")["two"] == 1, "it did step two")
+    async for item in onlooker.watch("f2"):
+        if item.kind == "question":
+            break
+    worker.kill()
+    worker.wait(10)
+    assert (await onlooker.status("f2")).state == "waiting"
+    await onlooker.answer("f2", item.question, {"by": "kim", "text": "yes"})
+    fleet.worker()
+    await fleet.ready()
+    assert (await onlooker.result("f2", timeout_s=PATIENCE_S))["answer"]["by"] == "kim"
+    assert fleet.times("f2") == {"one": 1, "two-begins": 1, "two": 1, "three": 1}
+    with pytest.raises(Refusal, match="first answer counts"):
+        await onlooker.answer("f2", item.question, {"by": "lee"})
+
+
+async def test_a_process_that_slept_while_its_flow_was_taken_does_nothing_more(fleet: Fleet, onlooker: Any) -> None:
+    sleeper, other = fleet.worker("a"), fleet.worker("b")
+    await fleet.ready()
+    fleet.start(sleeper, "f3")
+    await fleet.until(lambda: fleet.times("f3")["two-begins"] == 1, "step two begins")
+    sleeper.send_signal(signal.SIGSTOP)
+    await fleet.until(lambda: fleet.times("f3")["two-begins"] == 2, "the other process takes it")
+    sleeper.send_signal(signal.SIGCONT)
+    fleet.start(sleeper, "f4")  # it is of use again
+    await fleet.until(lambda: fleet.times("f4")["two-begins"] == 1, "the sleeper works again")
+    log = fleet.home / "log-0"
+    await fleet.until(lambda: "f3 was taken over" in log.read_text(), "the sleeper lets go of the flow")
+    for id in ("f3", "f4"):
+        fleet.open_gate(id)
+    assert (await onlooker.result("f3", timeout_s=PATIENCE_S))["by"] == other.pid
+    assert (await onlooker.result("f4", timeout_s=PATIENCE_S))["by"] == sleeper.pid
+    assert fleet.times("f3") == {"one": 1, "two-begins": 2, "two": 1, "three": 1}
+    assert {pid for what, _, pid in fleet.happened("f3") if what in ("two", "three")} == {other.pid}
+
+
+async def test_another_process_can_cancel_and_answer_and_an_orderly_end_hands_over(fleet: Fleet, onlooker: Any) -> None:
+    worker, heir = fleet.worker("a"), fleet.worker("b")
+    await fleet.ready()
+    for id in ("f5", "f6", "f7"):
+        fleet.start(worker, id, asks=id == "f6")
+    fleet.open_gate("f6")
+    await fleet.until(lambda: fleet.times("f5")["two-begins"] == 1, "step two begins")
+    assert (await onlooker.cancel("f5")).state == "cancelled"
+    async for item in onlooker.watch("f6"):
+        if item.kind == "question":
+            await onlooker.answer("f6", item.question, {"text": "yes"})
+    assert (await onlooker.result("f6"))["answer"]["text"] == "yes"
+    await fleet.until(lambda: "f5 was cancelled" in (fleet.home / "log-0").read_text(), "the worker lets go of it")
+    fleet.open_gate("f5")
+    assert worker.stdin is not None
+    worker.stdin.close()
+    assert worker.wait(PATIENCE_S) == 0, fleet.logs()
+    await fleet.until(lambda: fleet.times("f7")["two-begins"] == 2, "the heir takes the unfinished one")
+    fleet.open_gate("f7")
+    assert (await onlooker.result("f7", timeout_s=PATIENCE_S))["by"] == heir.pid
+    assert fleet.times("f5") == {"one": 1, "two-begins": 1}
+    assert fleet.times("f7") == {"one": 1, "two-begins": 2, "two": 1, "three": 1}
