@@ -47,7 +47,18 @@ def test_imports_go_down_only() -> None:
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
 
 
-HEAVY = ("kubernetes", "re2", "httpx", "httpx2", "fastmcp", "mcp", "prometheus_client", "cryptography", "yaml")
+HEAVY = (
+    "kubernetes",
+    "re2",
+    "httpx",
+    "httpx2",
+    "fastmcp",
+    "mcp",
+    "prometheus_client",
+    "cryptography",
+    "yaml",
+    "anthropic",
+)
 # What a module of the keel is there for may be heavy; nothing else.
 MAY = {"tools": {"fastmcp", "mcp", "httpx2", "httpx", "yaml", "cryptography"}, "web": {"httpx"}, "guard": {"httpx"}}
 

@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -296,7 +297,8 @@ class _Talk(Generic[T]):
                 message = await stream.get_final_message()
         except Exception as error:  # whatever a broken stream makes the SDK trip over
             if stream is not None:
-                self._count(stream._current_snapshot_or_none())
+                with suppress(AssertionError):  # the SDK's word for: nothing came
+                    self._count(stream.current_message_snapshot)
             raise self._failed(_said_of(error, self.usage.model, self.settings)) from error
         self._count(message)
         if message.stop_reason is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -15,7 +17,7 @@ from quarterdeck.agents.remediation.judgement import Judged, Proposal, judge_wit
 from quarterdeck.agents.remediation.models import Action, Cause, Diagnosis, Evidence
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.model import Budget, Model
-from quarterdeck.keel.settings import ModelSettings
+from quarterdeck.keel.settings import ModelSettings, load
 
 WHEN = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 POD = "blog-service-7d9f8c6b5d-x2k4p"
@@ -450,3 +452,24 @@ def test_when_nobody_knows_that_is_said() -> None:
     comparison = both(Diagnosis(), Diagnosis())
     assert comparison.diagnosis.root is None
     assert "the cause is not known" in comparison.words[0]
+
+
+# With the real servers
+
+
+async def test_of_our_own_servers_exactly_the_tools_that_read_are_offered(tmp_path: Path) -> None:
+    settings = load({"QUARTERDECK_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)})
+    tools = {}
+    for name in ("kubectl", "logs", "stats"):
+        server = import_module(f"quarterdeck.{name}.server").create_server(settings)
+        tools[name] = await server.list_tools(run_middleware=False)
+    listed = {name: [tool.to_mcp_tool() for tool in found] for name, found in tools.items()}
+    with serve(Say(claims(cause()))) as api:
+        model = Model(ModelSettings(api_key="sk-ant-test-0123456789", base_url=api.url))
+        await judge_with_model(model, [evidence()], listed, Servers().call)
+    offered = {one["name"] for one in api.requests[0]["tools"]}
+    changing = {"restart", "scale", "rollback", "delete", "cordon", "apply"}
+    everything = {f"{name}__{tool.name}" for name, found in listed.items() for tool in found}
+    held_back = everything - offered
+    assert {name.split("__")[1].split("_")[0] for name in held_back} == changing
+    assert {"kubectl__find_problems", "logs__tail_errors", "stats__get_system_stats"} <= offered

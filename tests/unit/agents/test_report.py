@@ -90,7 +90,7 @@ def test_the_same_is_there_as_json_and_comes_back() -> None:
     ("found", "outcome", "wanted"),
     [
         (Diagnosis(healthy=True), "healthy", ("Nothing is wrong", "None was found.", "Nothing was changed.")),
-        (Diagnosis(), "reported", ("Unknown", "Not known.", "There is none.")),
+        (Diagnosis(), "reported", ("Cause not known", "Not known.", "There is none.")),
         (diagnosis(no_action_because="it is full"), "refused", ("A person refused", "because: it is full")),
         (diagnosis(), "escalated", ("escalated to a person",)),
     ],

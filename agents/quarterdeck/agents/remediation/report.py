@@ -121,7 +121,7 @@ class Report(BaseModel):
             if root
             else "Nothing is wrong"
             if diagnosis.healthy
-            else "Unknown",
+            else "Cause not known",
             "what": root.summary if root else "",
             "service": root.service if root else "",
             "kind": root.kind if root else "healthy" if diagnosis.healthy else "unknown",
