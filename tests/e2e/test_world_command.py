@@ -119,6 +119,12 @@ def test_breaking_says_what_to_do_next_and_a_slip_what_was_meant(home: Path, wor
     assert quarterdeck(home, "world", "clear") == (0, "active: nothing is broken\n")
 
 
+@pytest.mark.parametrize("speed", ["0", "-1", "nan", "1e9"])
+def test_a_speed_that_no_world_has_is_refused_at_once(speed: str, tmp_path: Path) -> None:
+    code, said = quarterdeck(tmp_path, "world", "--free-ports", "--speed", speed)
+    assert (code, said) == (2, "--speed takes a number from 0.1 to 100; 1 is life.\n")
+
+
 def test_without_a_world_it_is_said_how_to_start_one(tmp_path: Path) -> None:
     code, said = quarterdeck(tmp_path, "world", "break", "surge")
     assert (code, "`quarterdeck world`" in said) == (1, True)
@@ -129,7 +135,7 @@ def test_without_a_world_it_is_said_how_to_start_one(tmp_path: Path) -> None:
     [
         ("Starting a practice system", ["demo", "--yes"]),
         ("Something breaks", ["demo", "--yes"]),
-        ("healthz", ["serve", "stats", "--http", "--port", "0"]),
+        ("startup complete", ["serve", "stats", "--http", "--port", "0"]),
     ],
     ids=["demo while it starts", "demo", "serve"],
 )

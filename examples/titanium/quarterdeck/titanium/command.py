@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--free-ports", action="store_true", help="for run: any free ports instead of 7100, 8000, 8001, 8002, 8005"
     )
     parser.add_argument(
-        "--speed", type=float, default=1.0, metavar="X", help="for run: how fast time passes inside (default 1)"
+        "--speed",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="for run: how fast time passes inside, 0.1 to 100 (default 1)",
     )
 
 
@@ -113,6 +117,9 @@ def running() -> str:
 def serve(*, free: bool, speed: float) -> int:
     from quarterdeck.titanium.story import practice_world
 
+    if not 0.1 <= speed <= 100:
+        print("--speed takes a number from 0.1 to 100; 1 is life.", file=sys.stderr)
+        return 2
     before = running()
     problem = "" if free else in_the_way(before)
     if problem:
