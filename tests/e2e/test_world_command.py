@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,24 @@ def test_a_process_told_to_stop_leaves_nothing_behind(ready: str, arguments: lis
     assert running.stop() == 143
     assert "Traceback" not in running.said
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_note_of_a_world_that_has_gone_is_no_world(tmp_path: Path) -> None:
+    note = tmp_path / NOTE
+    note.parent.mkdir(parents=True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SomebodyElse) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        note.write_text(f"http://127.0.0.1:{other.server_port}")
+        code, said = quarterdeck(tmp_path, "world", "faults")
+        other.shutdown()
+    assert (code, "No practice world is running" in said) == (1, True)
+
+
+class SomebodyElse(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
