@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,12 @@ def test_breaking_says_what_to_do_next_and_a_slip_what_was_meant(home: Path, wor
     assert quarterdeck(home, "world", "clear") == (0, "active: nothing is broken\n")
 
 
+@pytest.mark.parametrize("speed", ["0", "-1", "nan", "1e9"])
+def test_a_speed_that_no_world_has_is_refused_at_once(speed: str, tmp_path: Path) -> None:
+    code, said = quarterdeck(tmp_path, "world", "--free-ports", "--speed", speed)
+    assert (code, said) == (2, "--speed takes a number from 0.1 to 100; 1 is life.\n")
+
+
 def test_without_a_world_it_is_said_how_to_start_one(tmp_path: Path) -> None:
     code, said = quarterdeck(tmp_path, "world", "break", "surge")
     assert (code, "`quarterdeck world`" in said) == (1, True)
@@ -129,7 +137,7 @@ def test_without_a_world_it_is_said_how_to_start_one(tmp_path: Path) -> None:
     [
         ("Starting a practice system", ["demo", "--yes"]),
         ("Something breaks", ["demo", "--yes"]),
-        ("healthz", ["serve", "stats", "--http", "--port", "0"]),
+        ("startup complete", ["serve", "stats", "--http", "--port", "0"]),
     ],
     ids=["demo while it starts", "demo", "serve"],
 )
@@ -138,3 +146,24 @@ def test_a_process_told_to_stop_leaves_nothing_behind(ready: str, arguments: lis
     assert running.stop() == 143
     assert "Traceback" not in running.said
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_note_of_a_world_that_has_gone_is_no_world(tmp_path: Path) -> None:
+    note = tmp_path / NOTE
+    note.parent.mkdir(parents=True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SomebodyElse) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        note.write_text(f"http://127.0.0.1:{other.server_port}")
+        code, said = quarterdeck(tmp_path, "world", "faults")
+        other.shutdown()
+    assert (code, "No practice world is running" in said) == (1, True)
+
+
+class SomebodyElse(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass

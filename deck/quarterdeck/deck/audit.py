@@ -16,7 +16,7 @@ from quarterdeck.keel.settings import load
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "What was asked for, allowed, refused and done, a line each. A terminal shows what fits of a line; a pipe "
-        "gets all of it. `audit verify` proves that no line was changed, added or taken out."
+        "gets all of it. `audit verify` finds lines that were changed, added or taken out."
     )
     parser.add_argument(
         "what", nargs="?", choices=["list", "verify"], default="list", metavar="WHAT", help="list (default) or verify"

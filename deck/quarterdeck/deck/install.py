@@ -29,10 +29,17 @@ KEPT = ".before-quarterdeck-"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s CLIENT [SERVER ...] [--dry-run | --print] [--project]"
+    parser.description = (
+        "Write Quarterdeck's MCP servers, and the QUARTERDECK_* settings of this shell, into an AI client's own "
+        "configuration. It shows the change and keeps a copy of the old file. Restart the client afterwards."
+    )
     common_arguments(parser)
-    parser.add_argument("servers", nargs="*", default=[], metavar="SERVER", help=f"{', '.join(SERVERS)} (default: all)")
     parser.add_argument(
-        "--print", action="store_true", dest="show", help="print what would be written, and nothing else"
+        "servers", nargs="*", default=[], metavar="SERVER", help=f"{', '.join(SERVERS)} (default: all three)"
+    )
+    parser.add_argument(
+        "--print", action="store_true", dest="show", help="print the entries to paste by hand, and write nothing"
     )
 
 

@@ -26,7 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
     token, digest = new_token()
     scopes = ["read", "change"] if arguments.change else ["read"]
     print(f"1. Give this to {arguments.name}, once; it is stored nowhere:\n\n    {token}\n")
-    print(f"2. Add these lines at the end of {config_path()}:\n")
+    path = config_path()
+    new = "" if path.exists() else " (it is not there yet: make it)"
+    print(f"2. Add these lines at the end of {path}{new}:\n")
     print(f'[[http.tokens]]\nname = {quoted(arguments.name)}\nsha256 = "{digest}"\nscopes = {json.dumps(scopes)}\n')
     print("3. Start `quarterdeck serve all --http` again: it reads its settings when it starts.")
     print(f"4. The client then sends this header with every request:\n\n    Authorization: Bearer {token}")

@@ -12,6 +12,7 @@ from quarterdeck.keel.errors import Refusal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s CLIENT [--dry-run] [--project]"
     parser.description = "Take Quarterdeck's servers out of an AI client's configuration. All else in it stays."
     install.common_arguments(parser)
 

@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--free-ports", action="store_true", help="for run: any free ports instead of 7100, 8000, 8001, 8002, 8005"
     )
     parser.add_argument(
-        "--speed", type=float, default=1.0, metavar="X", help="for run: how fast time passes inside (default 1)"
+        "--speed",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="for run: how fast time passes inside, 0.1 to 100 (default 1)",
     )
 
 
@@ -89,8 +93,11 @@ def talk(method: str, path: str, *, listing: bool = False, after: bool = False) 
 
 def asked(address: str, method: str, path: str) -> dict[str, Any]:
     request = urllib.request.Request(address + path, method=method)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        said: dict[str, Any] = json.load(answer)
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know our loopback
+    with direct.open(request, timeout=10) as answer:
+        said = json.load(answer)
+    if not isinstance(said, dict) or "faults" not in said:
+        raise ValueError("another program has that port now")
     return said
 
 
@@ -113,6 +120,9 @@ def running() -> str:
 def serve(*, free: bool, speed: float) -> int:
     from quarterdeck.titanium.story import practice_world
 
+    if not 0.1 <= speed <= 100:
+        print("--speed takes a number from 0.1 to 100; 1 is life.", file=sys.stderr)
+        return 2
     before = running()
     problem = "" if free else in_the_way(before)
     if problem:
