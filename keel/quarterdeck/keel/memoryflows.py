@@ -210,12 +210,13 @@ class MemoryEngine:
     async def answer(self, id: str, question: str, answer: dict[str, Any]) -> None:
         self._run(id).answer(question, answer)
 
-    async def cancel(self, id: str) -> None:
+    async def cancel(self, id: str) -> Flow:
         run = self._run(id)
         if run.task is not None and not run.seen().ended:
             run.task.cancel()
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([run.task], timeout=5)
+        return run.seen()
 
     async def close(self) -> None:
         tasks = [run.task for run in self._runs.values() if run.task is not None and not run.task.done()]

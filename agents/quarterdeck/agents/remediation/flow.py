@@ -392,10 +392,10 @@ def summary(report: Report) -> str:
         lines.append(
             f"Root cause: {report.root.kind} at {report.root.service}, confidence {report.root.confidence:.0%}."
         )
-    for one in report.done:
-        lines.append(
-            f"{'Taken back' if one.undone else 'Done'}: {one.tool} by the grant of {one.granted_by or 'nobody'}."
-        )
+    lines += [
+        f"{'Taken back' if one.undone else 'Done'}: {one.tool} by the grant of {one.granted_by or 'nobody'}."
+        for one in report.done
+    ]
     if report.not_done_because:
         lines.append(f"{'Then' if report.done else 'Nothing was changed'}: {report.not_done_because}.")
     if report.similar is not None and report.similar.count:

@@ -10,6 +10,7 @@ share the connections, and at most `at_once` calls are in flight, whatever the n
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fastmcp import Client, FastMCP
     from mcp_types import Tool
 
+log = logging.getLogger(__name__)
 KEY = "quarterdeck.key"
 CALL_S = 60.0
 
@@ -63,6 +65,15 @@ class Toolbox:
             except Exception:
                 pass
         self._clients.clear()
+
+    async def open(self) -> None:
+        """Connect now, so that servers can begin to watch; one that cannot be reached is tried again when needed."""
+        for name in self._servers:
+            try:
+                async with asyncio.timeout(CALL_S):
+                    await self._client(name)
+            except Exception as error:
+                log.warning("the server %s cannot be reached yet (%s)", name, _short(error))
 
     async def call(
         self, server: str, tool: str, arguments: dict[str, Any], *, key: str = "", timeout_s: float = CALL_S

@@ -1,0 +1,140 @@
+"""Alertmanager's webhook (JSON, version 4): a group of alerts becomes one task, however often and large it comes.
+
+An alert is known by its fingerprint and start. What is already being worked on starts nothing; an alert that joins a
+group whose task still runs joins that task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from quarterdeck.keel.answers import clip, plain
+from quarterdeck.keel.errors import Refusal
+
+MOST = 5_000
+"""Alerts that one call may bring."""
+SHOWN = 20
+"""Alerts of a group that its task is told of."""
+KEPT_S = 30 * 86400.0
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS alerts (
+    fingerprint TEXT NOT NULL, started TEXT NOT NULL, task TEXT NOT NULL, seen REAL NOT NULL,
+    PRIMARY KEY (fingerprint, started));
+CREATE TABLE IF NOT EXISTS groups (name TEXT PRIMARY KEY, task TEXT NOT NULL, argument TEXT NOT NULL, at REAL NOT NULL);
+"""
+
+
+class Alert(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    status: str = "firing"
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    startsAt: str = ""
+    fingerprint: str = ""
+
+    def identity(self) -> tuple[str, str]:
+        labels = json.dumps(self.labels, sort_keys=True).encode()
+        return self.fingerprint[:100] or hashlib.sha256(labels).hexdigest()[:16], self.startsAt[:40]
+
+
+class Notification(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    version: str = "4"
+    groupKey: str = ""
+    status: str = "firing"
+    receiver: str = ""
+    groupLabels: dict[str, str] = {}
+    commonLabels: dict[str, str] = {}
+    commonAnnotations: dict[str, str] = {}
+    alerts: list[Alert] = Field([], max_length=MOST)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a notification."""
+
+    task: str
+    """The id of the task that works on it; empty when nothing is firing."""
+    argument: dict[str, Any]
+    fresh: int
+    """Alerts that were not known before."""
+
+
+def parse(body: bytes) -> Notification:
+    try:
+        return Notification.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])[:80] or "the body"
+        raise Refusal(f"This is no Alertmanager notification (version 4): {where}: {first['msg'][:120]}.") from None
+
+
+class Alerts:
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def take(self, notification: Notification, prefix: str, ended: set[str]) -> Taken:
+        """Which task works on this. `ended`: tasks that are over, so that a group may get a new one."""
+        firing = [alert for alert in notification.alerts if alert.status != "resolved"]
+        if notification.status == "resolved" or not firing:
+            return Taken("", {}, 0)
+        now = time.time()
+        name = hashlib.sha256(f"{notification.receiver}\n{notification.groupKey}".encode()).hexdigest()[:32]
+        with self._writing() as db:
+            db.execute("DELETE FROM alerts WHERE seen < ?", (now - KEPT_S,))
+            known = {
+                one: row[0]
+                for one in {alert.identity() for alert in firing}
+                if (row := db.execute("SELECT task FROM alerts WHERE fingerprint = ? AND started = ?", one).fetchone())
+            }
+            fresh = sorted({alert.identity() for alert in firing} - set(known))
+            group = db.execute("SELECT task, argument FROM groups WHERE name = ?", (name,)).fetchone()
+            if group is None or (fresh and group[0] in ended):
+                digest = hashlib.sha256(json.dumps([name, fresh, sorted(known)]).encode()).hexdigest()[:32]
+                group = (f"{prefix}{digest}", json.dumps(_argument(notification, firing)))
+                db.execute("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?)", (name, *group, now))
+            db.executemany("INSERT INTO alerts VALUES (?, ?, ?, ?)", [(*one, group[0], now) for one in fresh])
+            return Taken(group[0], json.loads(group[1]), len(fresh))
+
+    def running(self, notification: Notification) -> str:
+        """The task of a notification's group, if it has one."""
+        name = hashlib.sha256(f"{notification.receiver}\n{notification.groupKey}".encode()).hexdigest()[:32]
+        with self._writing() as db:
+            row = db.execute("SELECT task FROM groups WHERE name = ?", (name,)).fetchone()
+            return str(row[0]) if row else ""
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with closing(sqlite3.connect(self._home / "alerts.db", timeout=10, isolation_level=None)) as db:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = NORMAL")
+                db.executescript(SCHEMA)
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+                db.execute("COMMIT")
+        except (OSError, sqlite3.Error) as error:
+            raise Refusal(f"Alerts cannot be stored ({error}). Free space or mend permissions; send again.") from None
+
+
+def _argument(notification: Notification, firing: list[Alert]) -> dict[str, Any]:
+    labels = dict(firing[0].labels) | notification.commonLabels
+    said = [f"{len(firing)} alerts of group {clip(plain(notification.groupKey), 200)}:"]
+    for alert in firing[:SHOWN]:
+        words = alert.annotations.get("summary") or alert.annotations.get("description") or ""
+        said.append(clip(plain(f"{alert.labels.get('alertname', 'alert')}: {words}"), 200))
+    small = {clip(plain(key), 60): clip(plain(value), 200) for key, value in list(labels.items())[:30]}
+    return {"alert": {"labels": small, "startsAt": firing[0].startsAt[:40]}, "text": "\n".join(said)}
