@@ -122,7 +122,7 @@ class Fleet:
     async def until(self, holds: Callable[[], bool], what: str) -> None:
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while not holds():
+                while not holds():  # noqa: ASYNC110 (other processes make it so)
                     await asyncio.sleep(0.02)
         except TimeoutError:
             pytest.fail(f"not within {PATIENCE_S:.0f} s: {what}\n{self.logs()}")
