@@ -65,7 +65,7 @@ async def _launch(database: Database, settings: FlowsSettings, executor: str, be
                 "scheduler_polling_interval_sec": 3600.0,
             }
         )
-        dbos._launch()  # on this loop, which DBOS then takes for its own
+        DBOS.launch()  # on this loop, which DBOS then takes for its own
         engine = Engine(database, settings, executor, dbos)
         await engine.open(Heart(engine, beat_s, dead_s))
         return engine
