@@ -9,8 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,26 +23,24 @@ import sqlalchemy as sa
 
 from quarterdeck.keel import flows
 from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.flowdesk import Desk
 
 WORKER = Path(__file__).with_name("flow_worker.py")
 PATIENCE_S = 30.0
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A server of our own on a free loopback port, with its data in a temporary folder."""
     missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"PostgreSQL is not installed ({', '.join(missing)}): flows are tested on SQLite only")
-    home = tmp_path_factory.mktemp("postgres")
+    home = Path(tempfile.mkdtemp(prefix="quarterdeck-postgres-"))  # pytest's own folders are closed to other users
     as_user: dict[str, Any] = {}
     if os.getuid() == 0:  # it refuses to run as root
         user = pwd.getpwnam("nobody")
         as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "env": {"PATH": os.environ["PATH"]}}
         os.chown(home, user.pw_uid, user.pw_gid)
-        for folder in (home, *home.parents):
-            if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o005:
-                folder.chmod(folder.stat().st_mode | 0o711)
     data = str(home / "data")
     made = ["initdb", "-D", data, "-U", "keel", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"]
     subprocess.run(made, check=True, cwd=home, capture_output=True, timeout=50, **as_user)
@@ -63,12 +64,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             except sa.exc.OperationalError:
                 if server.poll() is not None or attempt == 199:
                     raise
-                signal.sigtimedwait([], 0.05)
+                time.sleep(0.05)
         engine.dispose()
         yield address
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(20)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @dataclass
@@ -122,7 +124,7 @@ class Fleet:
     async def until(self, holds: Callable[[], bool], what: str) -> None:
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while not holds():
+                while not holds():  # noqa: ASYNC110 (other processes make it so)
                     await asyncio.sleep(0.02)
         except TimeoutError:
             pytest.fail(f"not within {PATIENCE_S:.0f} s: {what}\n{self.logs()}")
@@ -164,15 +166,16 @@ def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-async def onlooker(fleet: Fleet) -> AsyncIterator[Any]:
-    """An engine that knows none of the flows: it can look, answer and cancel, but not run them."""
-    async with flows.engine(fleet.database, fleet.home, executor="onlooker", beat_s=0.25, dead_s=1.5) as engine:
-        yield engine
+async def open_desk(fleet: Fleet) -> AsyncIterator[Callable[[], Awaitable[Desk]]]:
+    """A process that looks, answers and cancels, but runs nothing."""
+    async with AsyncExitStack() as stack:
+        yield lambda: stack.enter_async_context(flows.desk(fleet.database, fleet.home))
 
 
-async def test_the_flow_of_a_killed_process_goes_on_in_exactly_one_other(fleet: Fleet, onlooker: Any) -> None:
+async def test_the_flow_of_a_killed_process_goes_on_in_exactly_one_other(fleet: Fleet, open_desk: Any) -> None:
     first, second, third = (fleet.worker(host) for host in ("a", "b", "c"))
     await fleet.ready()
+    onlooker = await open_desk()
     fleet.start(first, "f1")
     await fleet.until(lambda: fleet.times("f1")["two-begins"] == 1, "step two begins")
     first.kill()
@@ -188,9 +191,10 @@ async def test_the_flow_of_a_killed_process_goes_on_in_exactly_one_other(fleet: 
     assert said == ["on its way"]
 
 
-async def test_a_question_outlives_its_process_and_is_answered_meanwhile(fleet: Fleet, onlooker: Any) -> None:
+async def test_a_question_outlives_its_process_and_is_answered_meanwhile(fleet: Fleet, open_desk: Any) -> None:
     worker = fleet.worker()
     await fleet.ready()
+    onlooker = await open_desk()
     fleet.open_gate("f2")
     fleet.start(worker, "f2", asks=True)
     await fleet.until(lambda: fleet.times("f2")["two"] == 1, "it did step two")
@@ -209,9 +213,10 @@ async def test_a_question_outlives_its_process_and_is_answered_meanwhile(fleet: 
         await onlooker.answer("f2", item.question, {"by": "lee"})
 
 
-async def test_a_process_that_slept_while_its_flow_was_taken_does_nothing_more(fleet: Fleet, onlooker: Any) -> None:
+async def test_a_process_that_slept_while_its_flow_was_taken_does_nothing_more(fleet: Fleet, open_desk: Any) -> None:
     sleeper, other = fleet.worker("a"), fleet.worker("b")
     await fleet.ready()
+    onlooker = await open_desk()
     fleet.start(sleeper, "f3")
     await fleet.until(lambda: fleet.times("f3")["two-begins"] == 1, "step two begins")
     sleeper.send_signal(signal.SIGSTOP)
@@ -229,9 +234,12 @@ async def test_a_process_that_slept_while_its_flow_was_taken_does_nothing_more(f
     assert {pid for what, _, pid in fleet.happened("f3") if what in ("two", "three")} == {other.pid}
 
 
-async def test_another_process_can_cancel_and_answer_and_an_orderly_end_hands_over(fleet: Fleet, onlooker: Any) -> None:
+async def test_another_process_can_cancel_and_answer_and_an_orderly_end_hands_over(
+    fleet: Fleet, open_desk: Any
+) -> None:
     worker, heir = fleet.worker("a"), fleet.worker("b")
     await fleet.ready()
+    onlooker = await open_desk()
     for id in ("f5", "f6", "f7"):
         fleet.start(worker, id, asks=id == "f6")
     fleet.open_gate("f6")

@@ -315,7 +315,7 @@ def test_an_approval_outlives_the_process_and_the_change_happens_once(world: Pra
 def test_of_two_runs_on_one_trouble_only_one_acts(world: PracticeWorld, agent: Agent) -> None:
     broken(world, "blog-locked", "blog-service")
     first = agent.send("mend the blog", "first")["result"]["task"]
-    assert first["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
+    assert first["status"]["state"] == "TASK_STATE_INPUT_REQUIRED", first["status"]
     second = agent.send("mend the blog", "second")["result"]["task"]
     assert second["status"]["state"] == "TASK_STATE_COMPLETED"
     assert "already acts" in agent.ended(second["id"])["not_done_because"]

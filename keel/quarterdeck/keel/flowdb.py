@@ -43,8 +43,7 @@ class Database:
     def __init__(self, url: str, home: Path) -> None:
         self.place = "the flows' database" if url else str(home / "flows.db")
         self.sqlite = not url or url.startswith("sqlite")
-        if self.sqlite:
-            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.home = home if self.sqlite else None
         self.url = url or f"sqlite:///{home / 'flows.db'}"
         if not self.sqlite:
             try:
@@ -91,6 +90,8 @@ class Database:
         return made
 
     def create(self) -> None:
+        if self.sqlite and self.home is not None:
+            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.writing() as db:
             if self.sqlite:
                 db.execute(sa.text("BEGIN IMMEDIATE"))
@@ -101,6 +102,12 @@ class Database:
                 self.do(db, table)
         if self.sqlite and (name := self.engine.url.database):
             Path(name).chmod(0o600)
+
+    def used(self) -> bool:
+        """Whether flows were ever run on it."""
+        if self.sqlite and not Path(self.engine.url.database or "").exists():
+            return False
+        return sa.inspect(self.engine).has_table("workflow_status", schema=None if self.sqlite else "dbos")
 
     def close(self) -> None:
         self.engine.dispose()

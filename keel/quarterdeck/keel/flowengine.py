@@ -7,13 +7,12 @@ blocking code of a step never stands in its way, and what ends in this process i
 from __future__ import annotations
 
 import asyncio
-import builtins
 import contextvars
 import functools
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,13 +21,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from quarterdeck.keel.answers import plain
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.keel.flowbells import Bells, rung
 from quarterdeck.keel.flowdb import BUSY_S, Database, Threads
-from quarterdeck.keel.flowheart import LOOK_S, Heart
-from quarterdeck.keel.flowowners import Owners
-from quarterdeck.keel.flowrecords import Records
+from quarterdeck.keel.flowdesk import Desk
+from quarterdeck.keel.flowheart import Heart
 from quarterdeck.keel.flowrun import Run, dumps, jsonable, said
-from quarterdeck.keel.flows import FLOWS, Flow, FlowFailed, Item, current
+from quarterdeck.keel.flows import FLOWS, Flow, FlowFailed, current
 from quarterdeck.keel.settings import FlowsSettings
 
 MOST_RUNNING = 10_000
@@ -50,24 +47,22 @@ class Local:
     stopped: bool = False
 
 
-class Engine:
+class Engine(Desk):
     """Starts flows, runs them, answers for them. Made by `flows.engine`."""
 
     def __init__(self, database: Database, settings: FlowsSettings, executor: str, dbos: Any) -> None:
-        self.database, self.records, self.owners = database, Records(database), Owners(database)
+        super().__init__(database)
         self.executor = executor
         self.slots = asyncio.Semaphore(settings.concurrency)
         self.running: dict[str, Local] = {}
-        self.bells = Bells()
         self._loop = asyncio.get_running_loop()
-        self._threads = Threads(1 if database.sqlite else 4)
+        self._threads: Threads = Threads(1 if database.sqlite else 4)
         self.unrecorded: set[str] = set()
         self._bodies: dict[str, Any] = {}
         self.heart: Heart
         self._dbos, self._spare = dbos, dbos._executor_field
         dbos._executor_field = self._threads
         self._tasks: list[asyncio.Task[None]] = []
-        self._closed = False
 
     # Flows
 
@@ -113,90 +108,6 @@ class Engine:
             self._drop(id, local)
         return id
 
-    async def result(self, id: str, timeout_s: float = 60.0) -> dict[str, Any]:
-        """Wait for a flow's result. Raises FlowFailed when it failed or was cancelled, Refusal when time is up."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    if local := self.running.get(id):
-                        outcome = await asyncio.shield(local.ended)
-                        if outcome is not None:
-                            return dict(outcome)
-                    with self.bells.hung(id) as bell:
-                        flow = await self.status(id)
-                        if flow.state == "completed":
-                            return flow.result or {}
-                        if flow.ended and id not in self.unrecorded:
-                            raise FlowFailed(flow.error or f"Flow {id} was {flow.state}.")
-                        if id not in self.running:
-                            await rung(bell, LOOK_S / 2)
-        except TimeoutError:
-            raise Refusal(f"Flow {id} has not ended in {timeout_s:g} s. It goes on; ask again later.") from None
-
-    async def status(self, id: str) -> Flow:
-        flow = await self._look(self.records.flow, id)
-        if flow is None:
-            raise Refusal(f"There is no flow {plain(id)[:60]!r}.")
-        return flow
-
-    async def list(
-        self, name: str = "", state: str = "", prefix: str = "", limit: int = 50, offset: int = 0
-    ) -> list[Flow]:
-        """Newest first, at most 500, without arguments and results. `prefix`: how their ids begin."""
-        return await self._look(self.records.flows, name, state, prefix, max(1, min(limit, 500)), max(0, offset))
-
-    async def items(self, id: str, after: int = 0) -> builtins.list[Item]:
-        """Everything that happened so far after the cursor `after`."""
-        found: builtins.list[Item] = []
-        while page := await self._look(self.records.items, id, found[-1].cursor if found else after):
-            found += page
-        return found
-
-    async def watch(self, id: str, after: int = 0) -> AsyncIterator[Item]:
-        """What happened after the cursor `after` and what goes on happening, until the flow ends."""
-        with self.bells.hung(id) as bell:
-            while True:
-                bell.clear()
-                flow = await self.status(id)
-                items = await self._look(self.records.items, id, after)
-                for item in items:
-                    after = item.cursor
-                    yield item
-                if items:
-                    continue
-                if flow.ended:
-                    text = flow.error or flow.state
-                    data = {"state": flow.state, "result": flow.result, "error": flow.error}
-                    yield Item(after, "end", text, flow.updated, None, data)
-                    return
-                await rung(bell, 15.0 if id in self.running else LOOK_S / 2)
-
-    async def answer(self, id: str, question: str, answer: dict[str, Any]) -> None:
-        """Answer a question of a flow: {"by", "text", "data"}. The first answer counts, others are refused."""
-        kept = {"by": str(answer.get("by", "")), "text": str(answer.get("text", "")), "data": answer.get("data")}
-        text = dumps(kept, "answer")
-        await self._look(self.records.answer, id, question, text, kept["text"])
-        self.answered(id, question)
-        self.bells.ring(id)
-
-    async def cancel(self, id: str) -> Flow:
-        """Stop a flow that has not ended, and return it as it then stands."""
-        from dbos import DBOS
-
-        await self.status(id)
-        try:
-            async with asyncio.timeout(3 * BUSY_S):
-                await _apart(lambda: DBOS.cancel_workflow_async(id))
-        except (SQLAlchemyError, TimeoutError) as error:
-            raise self.database.unusable(error) from None
-        flow = await self.status(id)
-        if flow.state == "cancelled":
-            await self._look(self.records.withdraw, id)
-            self.stop_here(id)
-            flow = await self.status(id)
-        self.bells.ring(id)
-        return flow
-
     async def resume(self, id: str) -> Flow:
         """Go on with a flow that was cancelled or failed: from its last finished step; a failed step is done again."""
         flow = await self.status(id)
@@ -214,6 +125,20 @@ class Engine:
         return await self.status(id)
 
     # Waking
+
+    async def _ended_here(self, id: str) -> dict[str, Any] | None:
+        local = self.running.get(id)
+        outcome = await asyncio.shield(local.ended) if local else None
+        return None if outcome is None else dict(outcome)
+
+    def _runs_here(self, id: str) -> bool:
+        return id in self.running
+
+    def _settled(self, id: str) -> bool:
+        return id not in self.unrecorded
+
+    def _cancelled(self, id: str) -> None:
+        self.stop_here(id)
 
     def answered(self, id: str, question: str) -> None:
         local = self.running.get(id)
@@ -326,20 +251,8 @@ class Engine:
             self._body(status["name"])
             execute_dequeued_workflow(self._dbos, status, token)
 
-    # The database
-
     async def in_db(self, do: Callable[..., T], *args: Any) -> T:
         return await asyncio.wrap_future(self._threads.in_db(do, *args))
-
-    async def _look(self, do: Callable[..., T], *args: Any) -> T:
-        """For a caller who waits: in time, or a sentence."""
-        if self._closed:
-            raise Refusal("The engine that ran the flows here is closed.")
-        try:
-            async with asyncio.timeout(3 * BUSY_S):
-                return await self.in_db(do, *args)
-        except (SQLAlchemyError, TimeoutError) as error:
-            raise self.database.unusable(error) from None
 
     # Life
 
@@ -362,8 +275,9 @@ class Engine:
         if tasks:
             await asyncio.wait(tasks, timeout=10)
         self.bells.ring_all()
-        with suppress(SQLAlchemyError):
-            await self.in_db(self.owners.left, self.executor)
+        with suppress(SQLAlchemyError, TimeoutError):
+            async with asyncio.timeout(3 * BUSY_S):
+                await self.in_db(self.owners.left, self.executor)
         await self._loop.run_in_executor(self._threads.others, functools.partial(DBOS.destroy, destroy_registry=True))
         self._spare.shutdown(wait=False)
         self._loop.set_default_executor(self._threads.others)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.flowdb import APP, Database
+from quarterdeck.keel.flowdesk import Desk
 from quarterdeck.keel.flowengine import Engine
 from quarterdeck.keel.flowheart import Heart
 from quarterdeck.keel.settings import FlowsSettings
@@ -21,6 +22,21 @@ async def launch(settings: FlowsSettings, home: Path, *, executor: str, beat_s: 
     try:
         await asyncio.to_thread(database.create)
         return await _launch(database, settings, f"{executor or 'engine'}-{secrets.token_hex(6)}", beat_s, dead_s)
+    except (SQLAlchemyError, OSError) as error:
+        database.close()
+        raise database.unusable(error) from None
+
+
+async def open_desk(settings: FlowsSettings, home: Path) -> Desk:
+    database = await asyncio.to_thread(Database, settings.database.get_secret_value(), home)
+    try:
+        if not await asyncio.to_thread(database.used):
+            raise Refusal(f"No flow was ever run on {database.place}.")
+        await asyncio.to_thread(database.create)
+        return Desk(database)
+    except Refusal:
+        database.close()
+        raise
     except (SQLAlchemyError, OSError) as error:
         database.close()
         raise database.unusable(error) from None
@@ -49,7 +65,7 @@ async def _launch(database: Database, settings: FlowsSettings, executor: str, be
                 "scheduler_polling_interval_sec": 3600.0,
             }
         )
-        dbos._launch()  # on this loop, which DBOS then takes for its own
+        DBOS.launch()  # on this loop, which DBOS then takes for its own
         engine = Engine(database, settings, executor, dbos)
         await engine.open(Heart(engine, beat_s, dead_s))
         return engine

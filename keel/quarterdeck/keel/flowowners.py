@@ -111,6 +111,17 @@ class Owners:
             )
             return [row.id for row in rows]
 
+    def cancel(self, id: str) -> None:
+        """End a flow from outside; who runs it sees that it does not own it any more."""
+        with self._db.writing() as db:
+            self._db.do(
+                db,
+                "UPDATE {d}workflow_status SET status = 'CANCELLED', owner_xid = NULL, queue_name = NULL,"
+                " updated_at = {now}, completed_at = {now} WHERE workflow_uuid = :id"
+                " AND status IN ('PENDING', 'ENQUEUED', 'DELAYED')",
+                id=id,
+            )
+
     def reopen(self, id: str, me: str, token: str, states: Iterable[str]) -> bool:
         """Make a flow ours that was cancelled, failed, or stopped for want of a writable database."""
         with self._db.writing() as db:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ async def gated(argument: dict[str, Any]) -> dict[str, Any]:
     at = await flows.now()
     await flows.step("gate", through_the_gate)
     return {"first": first, "at": at}
+
+
+@flows.flow("store test ask")
+async def asks(argument: dict[str, Any]) -> dict[str, Any]:
+    return await flows.ask("Well?", timeout_s=30) or {}
 
 
 @flows.flow("store test big")
@@ -90,7 +96,9 @@ async def test_other_work_of_the_process_has_threads_of_its_own(tmp_path: Path) 
     assert await asyncio.to_thread(lambda: 7) == 7
 
 
-async def test_a_full_disk_stops_a_flow_and_room_lets_it_go_on(tmp_path: Path) -> None:
+async def test_a_full_disk_stops_a_flow_and_room_lets_it_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with flows.engine("", tmp_path, beat_s=0.1, dead_s=60) as engine:
         before = await engine.start("store test", {})
         await until(lambda: "at the gate" in DONE, "it is under way")
@@ -107,7 +115,10 @@ async def test_a_full_disk_stops_a_flow_and_room_lets_it_go_on(tmp_path: Path) -
         DONE.clear()
         id = await engine.start("store test big", {})
         await pages(engine, full + 1)
-        await until(lambda: "big" in DONE, "its step was done")
+        await until(
+            lambda: "stops here for now: (sqlite3.OperationalError) database or disk" in caplog.text, "it stops"
+        )
+        assert DONE == ["big"] and (await engine.status(id)).state == "working"
         await pages(engine, full + 2000)
         assert await engine.result(id, timeout_s=20) == {"length": 300_000}
     check = sqlite3.connect(tmp_path / "flows.db")
@@ -116,42 +127,67 @@ async def test_a_full_disk_stops_a_flow_and_room_lets_it_go_on(tmp_path: Path) -
 
 
 async def pages(engine: Any, most: int | None) -> int:
-    """Give the file a quota on every connection of the engine; None takes it away and tells its size."""
+    """Give the file a quota; None takes it away. How large it is."""
+    await every_connection(engine, f"PRAGMA max_page_count = {most or 1_000_000}")
+    return (await every_connection(engine, "PRAGMA page_count"))[0]
 
-    def set_quota() -> int:
-        connections = [engine.database.engine.connect() for _ in range(3)]
-        for connection in connections:
-            count = int(connection.exec_driver_sql("PRAGMA page_count").scalar())
-            connection.exec_driver_sql(f"PRAGMA max_page_count = {most or 1_000_000}")
-        for connection in connections:
-            connection.close()
-        return count
 
-    return await asyncio.to_thread(set_quota)
+async def every_connection(engine: Any, pragma: str) -> list[Any]:
+    """Ask each connection that the engine has."""
+
+    def each() -> list[Any]:
+        said = []
+        with ExitStack() as stack:
+            for connection in [stack.enter_context(engine.database.engine.connect()) for _ in range(3)]:
+                result = connection.exec_driver_sql(pragma)
+                said.append(result.scalar() if result.returns_rows else None)
+        return said
+
+    return await asyncio.to_thread(each)
 
 
 async def test_a_locked_database_is_a_sentence_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flowdb, "BUSY_S", 0.1)
-    monkeypatch.setattr("quarterdeck.keel.flowengine.BUSY_S", 0.1)
     async with flows.engine("", tmp_path) as engine:
         thief = sqlite3.connect(tmp_path / "flows.db", isolation_level=None)
         thief.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Refusal, match="Flows cannot be stored"):
-            await engine.start("store test", {}, id="locked-out")
-        thief.execute("ROLLBACK")
-        thief.close()
+        try:
+            with monkeypatch.context() as patience:
+                patience.setattr("quarterdeck.keel.flowengine.BUSY_S", 0.1)
+                with pytest.raises(Refusal, match="Flows cannot be stored"):
+                    await engine.start("store test", {}, id="locked-out")
+        finally:
+            thief.close()
         GATE[0].set()
         await engine.start("store test", {}, id="locked-out")
         assert (await engine.result("locked-out", timeout_s=20))["first"] == "first"
     assert DONE.count("first") == 1
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-async def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(Refusal, match="Flows cannot be stored"):
-        async with flows.engine("", tmp_path / "below"):
+async def test_a_database_that_may_only_be_read_is_a_sentence(tmp_path: Path) -> None:
+    async with flows.engine("", tmp_path, beat_s=60) as engine:
+        await every_connection(engine, "PRAGMA query_only = ON")
+        with pytest.raises(Refusal, match="attempt to write a readonly database"):
+            await engine.start("store test", {})
+        await every_connection(engine, "PRAGMA query_only = OFF")
+
+
+async def test_a_desk_looks_and_answers_without_running_anything(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="No flow was ever run"):
+        async with flows.desk("", tmp_path):
             pass
+    async with flows.engine("", tmp_path) as engine, flows.desk("", tmp_path) as desk:
+        id = await engine.start("store test", {})
+        await until(lambda: "at the gate" in DONE, "it is under way")
+        assert [flow.id for flow in await desk.list(state="working")] == [id]
+        other = await engine.start("store test ask", {})
+        async for item in desk.watch(other):
+            if item.kind == "question":
+                await desk.answer(other, item.question, {"by": "kim"})
+        assert (await desk.result(other))["by"] == "kim"
+        assert (await desk.cancel(id)).state == "cancelled"
+        with pytest.raises(flows.FlowFailed):
+            await engine.result(id)
 
 
 async def test_a_home_that_is_a_file_is_a_sentence(tmp_path: Path) -> None:
