@@ -8,6 +8,7 @@ answer is "unknown" with what was missing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,11 @@ FRESH_S, STALE_S = 360.0, 1200.0
 ENOUGH = 0.35
 """From this confidence on a suspicion is a cause."""
 MOST_CAUSES = 6
+OF_STARTS: frozenset[Kind] = frozenset({"crash_loop", "bad_configuration", "port_in_use"})
+"""What keeps a service from starting: one that runs well only talks of what its users did wrong."""
+_OF_SYSTEM = re.compile(
+    r"EACCES|EPERM|Errno 13|os error 13|PermissionError|AccessDeniedException|read-?only", re.IGNORECASE
+)
 SURGE, SLOW = 1.5, 1.5
 SYMPTOMS: frozenset[Kind] = frozenset({"readiness_failing", "liveness_failing", "crash_loop", "unknown"})
 LOAD: frozenset[Kind] = frozenset(
@@ -252,9 +258,11 @@ def _murmurs(scene: Scene, graph: Graph, troubles: dict[str, Trouble]) -> list[S
         if service in troubles or not service:
             continue
         for score, line, sign in _told(scene, service, crashed=False)[:1]:
-            if sign.kind == "crash_loop" or line.level == "warning" or line.count < 3:
+            if sign.kind in OF_STARTS or line.level == "warning" or line.count < 3:
                 continue
             much = 0.72 if line.count >= 10 else 0.6
+            if sign.kind == "permission_denied" and not _OF_SYSTEM.search(sign.words):
+                much *= 0.5  # services refuse their users all day
             if line.before is None and (scene.age(line.first) or 0.0) > STALE_S:
                 much *= 0.6  # it has gone on for long, and nobody compared it with before
             one = Suspicion(sign.kind, service, score * much, sign.words, [line.cite], line.first)
