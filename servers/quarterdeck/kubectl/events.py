@@ -25,13 +25,16 @@ def moment(event: Object) -> str:
 
 def row(event: Object) -> EventRow:
     about = event.get("involvedObject") or {}
+    count = int((event.get("series") or {}).get("count") or event.get("count") or 1)
+    first, last = age(event.get("firstTimestamp") or event.get("eventTime")), age(moment(event))
     return EventRow(
-        last_seen=age(moment(event)),
+        last_seen=last,
         type=str(event.get("type", "")),
         reason=outside(event.get("reason", ""), 60),
         about=f"{about.get('kind', '')} {about.get('name', '')}".strip(),
         message=outside(event.get("message", ""), 240),
-        count=int((event.get("series") or {}).get("count") or event.get("count") or 1),
+        count=count,
+        first_seen=first if count > 1 and first not in (last, "?") else None,
     )
 
 

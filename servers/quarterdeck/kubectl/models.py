@@ -51,9 +51,12 @@ class EventRow(BaseModel):
     about: str
     message: str
     count: int = 1
+    first_seen: str | None = None
 
     def line(self) -> str:
-        times = f" ×{self.count}" if self.count > 1 else ""
+        times = (
+            f" ×{self.count} over {self.first_seen}" if self.first_seen else f" ×{self.count}" if self.count > 1 else ""
+        )
         return f"{self.last_seen:>6} ago  {self.type} {self.reason}{times}  {self.about}: {self.message}"
 
 
@@ -182,6 +185,7 @@ class Revision(BaseModel):
     created: str
     change_cause: str | None = None
     changed: str | None = None
+    ready_pods: int = 0
 
 
 class History(Answer):
@@ -193,6 +197,7 @@ class History(Answer):
     def text(self) -> str:
         rows = [
             f"{r.revision}{' (current)' if r.current else ''}  {r.created} ago  {', '.join(r.images)}"
+            + (f"  {r.ready_pods} ready" if r.ready_pods else "")
             + (f"  cause: {r.change_cause}" if r.change_cause else "")
             + (f"\n    against the one before: {r.changed}" if r.changed else "")
             for r in self.revisions

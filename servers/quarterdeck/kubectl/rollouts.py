@@ -127,6 +127,7 @@ def history(cluster: Cluster, namespace: str, name: str) -> History:
                 created=age(rs["metadata"].get("creationTimestamp")),
                 change_cause=outside(cause, 200) if (cause := dig(rs, "metadata", "annotations", CAUSE)) else None,
                 changed=_difference(older, rs) if older else None,
+                ready_pods=dig(rs, "status", "readyReplicas") or 0,
             )
         )
     place = pods.where(cluster, namespace)

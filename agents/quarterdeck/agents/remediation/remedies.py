@@ -112,6 +112,10 @@ def _for(scene: Scene, root: Cause) -> tuple[str, Action | None]:
         case "database_locked" | "deadlock":
             action = _restart(scene, root)
             reason = "it still serves; only single requests meet the lock"
+            if root.kind == "database_locked" and not _FILE_LOCK.search(root.summary):
+                action, reason = None, "another session holds the lock in the database server: end that one"
+        case "readiness_failing" if _HANGS.search(root.summary):
+            action = _restart(scene, root)
         case "scaled_to_zero":
             action = _start(scene, root)
         case "bad_rollout" | "image_pull" | "missing_config":
@@ -136,11 +140,15 @@ def _restart(scene: Scene, root: Cause) -> Action | None:
     unwell = root.service in scene.offline or any(pod.sick for pod in scene.pods_of(root.service))
     if not unwell:
         return None
-    what = "a stale lock" if root.kind == "database_locked" else "the deadlock"
-    why = f"new pods start without {what}; the kubelet's own restarts of the old ones did not free it"
+    what = {"database_locked": "a stale lock", "deadlock": "the deadlock"}.get(root.kind, "what hangs")
+    why = f"new pods start without {what}"
     return Action(tool="restart_deployment", arguments={"deployment": root.service}, why=why)
 
 
+_FILE_LOCK = re.compile(
+    r"sqlite|database (?:\S+ )?is locked|table is locked|lock file|/LOCK|already in use|h2", re.IGNORECASE
+)
+_HANGS = re.compile(r"deadline exceeded|timed? ?out|timeout", re.IGNORECASE)
 _SCALED = re.compile(r"Scaled down replica set \S+ from (\d{1,4}) to 0")
 
 
@@ -179,8 +187,10 @@ def _rollback(scene: Scene, root: Cause) -> Action | None:
         return None
     if root.kind == "missing_config" and not re.search(r"secret|configmap|env|volume", current.changed, re.IGNORECASE):
         return None
-    why = f"revision {current.number} brought the trouble; revision {older[0].number} was well"
-    arguments = {"deployment": root.service, "revision": older[0].number}
+    # The one before may be as bad: one that still has ready pods is known to be well.
+    chosen = next((r for r in older if r.ready), older[0])
+    why = f"revision {current.number} brought the trouble; revision {chosen.number} was well"
+    arguments = {"deployment": root.service, "revision": chosen.number}
     return Action(tool="rollback_deployment", arguments=arguments, why=why)
 
 

@@ -8,6 +8,7 @@ answer is "unknown" with what was missing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,11 @@ FRESH_S, STALE_S = 360.0, 1200.0
 ENOUGH = 0.35
 """From this confidence on a suspicion is a cause."""
 MOST_CAUSES = 6
+OF_STARTS: frozenset[Kind] = frozenset({"crash_loop", "bad_configuration", "port_in_use"})
+"""What keeps a service from starting: one that runs well only talks of what its users did wrong."""
+_OF_SYSTEM = re.compile(
+    r"EACCES|EPERM|Errno 13|os error 13|PermissionError|AccessDeniedException|read-?only", re.IGNORECASE
+)
 SURGE, SLOW = 1.5, 1.5
 SYMPTOMS: frozenset[Kind] = frozenset({"readiness_failing", "liveness_failing", "crash_loop", "unknown"})
 LOAD: frozenset[Kind] = frozenset(
@@ -65,7 +71,7 @@ def judge(evidence: Sequence[Evidence], topology: Topology | None = None) -> Dia
     suspicions += _second_faults(scene, troubles, suspicions)
     suspicions += _nodes(scene)
     suspicions += _murmurs(scene, graph, troubles)
-    suspicions += _scalers(scene) + _surge(scene)
+    suspicions += _scalers(scene) + _surge(scene) + _odd_traffic(scene)
     suspicions = _blame(scene, graph, troubles, suspicions, considered)
     suspicions = _settle(scene, suspicions, considered)
     known = {one.id for one in evidence}
@@ -89,14 +95,12 @@ def _explain(scene: Scene, graph: Graph, trouble: Trouble) -> Suspicion:
     service = trouble.service
     since = at_age(scene, trouble.began_s)
     fact = max(trouble.facts, key=lambda f: f.confidence, default=None)
-    told = _told(scene, service, crashed=trouble.crashing)
+    told = _told(scene, service, trouble.crashing, None if trouble.crashing else trouble.began_s)
     if fact is not None and fact.kind != "unknown":
         found = Suspicion(fact.kind, service, fact.confidence, fact.words, [], since, solid=True)
         for one in trouble.facts:
             if one.kind == fact.kind:
                 found.cite(one.cite)
-        if fact.kind == "oom_killed":
-            pass
     elif told:
         score, line, sign = told[0]
         found = Suspicion(sign.kind, service, score, sign.words, [line.cite], line.first or since, solid=True)
@@ -174,7 +178,7 @@ def _untold(scene: Scene, trouble: Trouble) -> Suspicion:
     return Suspicion("unknown", service, 0.4, "it is offline, and nothing says why", [], since)
 
 
-def _told(scene: Scene, service: str, crashed: bool) -> list[tuple[float, Line, Sign]]:
+def _told(scene: Scene, service: str, crashed: bool, began_s: float | None = None) -> list[tuple[float, Line, Sign]]:
     """What the log of a service says, weighed: fresh, new and bad lines count most, last words of a crash more."""
     found: dict[tuple[Kind, str], tuple[float, Line, Sign]] = {}
     for line in scene.lines_of(service):
@@ -182,6 +186,9 @@ def _told(scene: Scene, service: str, crashed: bool) -> list[tuple[float, Line, 
             continue
         for sign in signs_in(line.text):
             score = sign.weight * _freshness(scene, line) * (1.0 if line.level != "warning" else 0.7)
+            age = scene.age(line.first)
+            if began_s is not None and age is not None and age > 2 * began_s + 20:
+                score *= 0.6  # it said so long before the trouble began
             if crashed and line.last_words:
                 score = min(0.97, score * 1.05)
             key = (sign.kind, "")
@@ -251,9 +258,11 @@ def _murmurs(scene: Scene, graph: Graph, troubles: dict[str, Trouble]) -> list[S
         if service in troubles or not service:
             continue
         for score, line, sign in _told(scene, service, crashed=False)[:1]:
-            if sign.kind == "crash_loop" or line.level == "warning" or line.count < 3:
+            if sign.kind in OF_STARTS or line.level == "warning" or line.count < 3:
                 continue
             much = 0.72 if line.count >= 10 else 0.6
+            if sign.kind == "permission_denied" and not _OF_SYSTEM.search(sign.words):
+                much *= 0.5  # services refuse their users all day
             if line.before is None and (scene.age(line.first) or 0.0) > STALE_S:
                 much *= 0.6  # it has gone on for long, and nobody compared it with before
             one = Suspicion(sign.kind, service, score * much, sign.words, [line.cite], line.first)
@@ -306,6 +315,18 @@ def _surge(scene: Scene) -> list[Suspicion]:
     return [Suspicion("traffic_surge", entrance, 0.75, words, list(traffic.cites), solid=True)]
 
 
+def _odd_traffic(scene: Scene) -> list[Suspicion]:
+    """Figures that are wrong without a reason that can be seen."""
+    traffic = scene.traffic
+    if traffic.ratio is not None and traffic.ratio <= 0.3 and (traffic.before or 0.0) >= 5.0:
+        words = f"traffic fell from {traffic.before:.0f} to {traffic.now:.0f} requests/s"
+    elif (traffic.slower or 1.0) >= 2.0 and (traffic.ratio or 1.0) < SURGE:
+        words = f"answers take {traffic.slower:.1f} times as long as before"
+    else:
+        return []
+    return [Suspicion("unknown", "the system", 0.36, words, list(traffic.cites))]
+
+
 # Causes and consequences
 
 
@@ -330,7 +351,7 @@ def _blame(
         culprit.affects.setdefault(one.service)
         culprit.affects |= {name: None for name in one.affects if name != culprit.service}
         culprit.cite(*one.cites[:2])
-    kept = _merged(kept)
+    kept = _one_resolver(_merged(kept))
     for one in kept:
         if one.kind in ("dependency_down", "scaled_to_zero", "oom_killed", "crash_loop"):
             for complaint in graph.complaints:
@@ -464,6 +485,19 @@ def _merged(suspicions: list[Suspicion]) -> list[Suspicion]:
     return list(found.values())
 
 
+def _one_resolver(suspicions: list[Suspicion]) -> list[Suspicion]:
+    """When names fail for many, it is what resolves them that fails."""
+    unresolved = [one for one in suspicions if one.kind == "dns_failure"]
+    if len(unresolved) < 3:
+        return suspicions
+    found = Suspicion("dns_failure", "cluster DNS", 0.9, f"{len(unresolved)} services cannot resolve names", solid=True)
+    found.since = min((one.since for one in unresolved if one.since), default=None)
+    for one in unresolved:
+        found.cite(*one.cites[:2])
+        found.affects.setdefault(one.service)
+    return [found, *(one for one in suspicions if one not in unresolved)]
+
+
 def _settle(scene: Scene, suspicions: list[Suspicion], considered: list[str]) -> list[Suspicion]:
     """Order them, and let go what does not hold beside the others."""
     solid = [one for one in suspicions if one.solid and one.kind not in ("traffic_surge", "hpa_at_maximum")]
@@ -473,6 +507,8 @@ def _settle(scene: Scene, suspicions: list[Suspicion], considered: list[str]) ->
             considered.append(f"{one.service}: {one.kind.replace('_', ' ')}, but another service explains it better")
         elif not one.solid and solid and one.confidence < 0.55:
             considered.append(f"{one.service}: {one.kind.replace('_', ' ')} in its log, but it is well")
+        elif one.service == "the system" and suspicions[0] is not one:
+            considered.append(f"{one.words}, which follows from the rest")
         elif one.kind == "hpa_at_maximum" and not one.solid and solid:
             considered.append(f"{one.service}: {one.words}, without more traffic than usual")
         elif one.confidence < ENOUGH:

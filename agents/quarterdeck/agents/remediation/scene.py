@@ -46,6 +46,8 @@ class Revision:
     images: list[str]
     age_s: float | None
     changed: str
+    ready: int = 0
+    """Pods of it that are ready now."""
 
 
 @dataclass
@@ -109,6 +111,8 @@ class Event:
     age_s: float | None
     cite: str
     warning: bool
+    first_s: float | None = None
+    """Seconds since it was first noted, where that is told."""
 
 
 @dataclass
@@ -226,7 +230,16 @@ def scene_of(evidence: Sequence[Evidence]) -> Scene:
             if one.tool == tool and not one.failed:
                 reader(scene, one)
     scene.lines = _without_doubles(scene.lines)
+    _reconcile_names(scene)
     return scene
+
+
+def _reconcile_names(scene: Scene) -> None:
+    """Where the cluster did not answer, the names in logs are the best that there are."""
+    spoken = {line.service for line in scene.lines if line.service} | {name for name in scene.read if name != "all"}
+    for name in list(scene.offline):
+        if name not in scene.known and (same := names.same(name, spoken - {name})):
+            scene.offline[same] = scene.offline.pop(name)
 
 
 def _called(one: Evidence) -> str:
@@ -331,6 +344,7 @@ def _history(scene: Scene, one: Evidence) -> None:
                 strings(row, "images"),
                 span(string(row, "created")),
                 string(row, "changed"),
+                whole(row, "ready_pods"),
             )
             for row in rows(one.data, "revisions")
         ),
@@ -399,6 +413,7 @@ def _event(scene: Scene, row: dict[str, Any], cite: str) -> Event:
         age_s=span(string(row, "last_seen")),
         cite=cite,
         warning=string(row, "type") == "Warning",
+        first_s=span(string(row, "first_seen")),
     )
 
 

@@ -39,4 +39,5 @@ def summary_of(kind: Kind, service: str, words: str, about: str, affects: Sequen
     said = _SENTENCES[kind].format(service=service, about=about or "what it needs")
     because = f": {' '.join(words.split())[:220]}" if words else ""
     suffering = f" ({', '.join(affects[:5])} suffer{'s' if len(affects) == 1 else ''} from it)" if affects else ""
-    return f"{said[:1].upper()}{said[1:]}{suffering}{because}"
+    said = said if said.startswith(service) else f"{said[:1].upper()}{said[1:]}"  # names keep their spelling
+    return f"{said}{suffering}{because}"

@@ -24,7 +24,7 @@ _IMAGE = re.compile(
 _NO_QUOTA = re.compile(r"exceeded quota|exceeds? (?:the )?(?:resource)?quota|quota exceeded", re.IGNORECASE)
 _NO_ROOM = re.compile(
     r"nodes are available|Insufficient (?:cpu|memory)|untolerated taint|didn't match (?:Pod's )?node|unschedulable"
-    r"|no nodes available|didn't (?:find|have) (?:available|free)",
+    r"|no nodes available|didn't (?:find|have) (?:available|free)|unbound immediate PersistentVolumeClaim",
     re.IGNORECASE,
 )
 _BAD_START = re.compile(
@@ -130,7 +130,7 @@ def _from_problem(scene: Scene, problem: Problem, trouble: Trouble | None) -> No
             trouble.fact("missing_config", 0.95, problem.detail, cite)
         else:
             trouble.fact("bad_configuration", 0.8, problem.detail, cite)
-    elif reason == "Evicted":
+    elif reason == "Evicted" and not _served(scene, problem.name):
         kind: Kind = "disk_full" if _NO_DISK.search(said) else "oom_killed" if "memory" in said else "unknown"
         trouble.fact(kind, 0.85, problem.detail, cite)
     elif reason == "unschedulable" or (
@@ -148,12 +148,25 @@ def _from_problem(scene: Scene, problem: Problem, trouble: Trouble | None) -> No
         trouble.unready = True
         trouble.words = trouble.words or problem.detail
         trouble.cite(cite)
+    elif reason == "FailedCreate" and re.search(
+        r"(?:maximum|minimum) \S+ usage|must specify (?:limits|requests)", said
+    ):
+        trouble.fact("bad_configuration", 0.8, problem.detail, cite)
     elif reason == "FailedCreate":
         kind = "permission_denied" if re.search(r"forbidden|denied", said, re.IGNORECASE) else "unknown"
         trouble.fact(kind, 0.8, problem.detail, cite)
     elif reason == "rollout is stuck":
         trouble.stuck = True
         trouble.cite(cite)
+
+
+_LEFT_BEHIND = frozenset({"Evicted", "ContainerStatusUnknown", "NodeShutdown", "Shutdown", "Failed"})
+
+
+def _served(scene: Scene, service: str) -> bool:
+    """Whether others have long taken the place of pods that were left behind."""
+    workload = scene.workloads.get(service)
+    return workload is not None and bool(workload.wanted) and (workload.ready or 0) >= (workload.wanted or 0)
 
 
 def _sentence(said: str, pattern: re.Pattern[str]) -> str:
@@ -170,7 +183,7 @@ def _from_pod(scene: Scene, pod: Pod, trouble: Trouble) -> None:
             trouble.fact("oom_killed", 0.93, text, pod.cite)
         if pod.sick and _BAD_START.search(text) and "StartError" in text:
             trouble.fact("bad_configuration", 0.85, text, pod.cite)
-    if not pod.sick:
+    if not pod.sick or (pod.status in _LEFT_BEHIND and _served(scene, pod.service)):
         return
     trouble.since(ended_ago(pod) if pod.status in ("CrashLoopBackOff", "Error") else None)
     status = pod.status.removeprefix("Init:")
@@ -207,6 +220,7 @@ def _from_event(scene: Scene, event: Event, trouble: Trouble) -> None:
     message, cite = event.message, event.cite
     sick = any(pod.sick for pod in scene.pods_of(event.service)) or not scene.pods_of(event.service)
     if event.reason == "Unhealthy" and sick:
+        trouble.since(event.first_s if event.first_s is not None else event.age_s)
         if message.startswith("Liveness"):
             trouble.hanging = message
             trouble.cite(cite)
