@@ -113,7 +113,7 @@ async def test_a_claim_without_real_evidence_is_dropped_and_said_so(said: dict[s
     result = await judged(Say(claims(said, cause("crash_loop"), proposal=proposal())))
     assert [one.kind for one in kept(result).causes] == ["crash_loop"], "the honest one stays"
     (dropped,) = result.dropped
-    assert dropped.startswith("Dropped oom_killed at")
+    assert dropped.startswith("Dropped the model's oom_killed at")
     assert why in dropped
 
 
@@ -147,7 +147,7 @@ async def test_what_the_model_looks_up_becomes_evidence_with_an_id_of_its_own() 
 async def test_at_most_five_causes_are_read() -> None:
     result = await judged(Say(claims(*[cause()] * 60)))
     assert len(kept(result).causes) == 5
-    assert "55 further causes" in result.dropped[0]
+    assert "55 further causes of the model" in result.dropped[0]
 
 
 # Tools
