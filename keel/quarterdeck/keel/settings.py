@@ -155,7 +155,7 @@ class ModelSettings(Section):
     """The language model that may judge beside the rules. Without a key there is none, and the rules judge alone."""
 
     api_key: SecretStr = Field(SecretStr(""), description="else $ANTHROPIC_API_KEY; set it empty to use no model")
-    base_url: str = Field("", description="another address of the Messages API; empty: Anthropic's own")
+    base_url: str = Field("", description="the Messages API; empty: $ANTHROPIC_BASE_URL, else Anthropic's own")
     large: str = Field("claude-opus-5-5", min_length=1, max_length=200, description="for diagnosis")
     small: str = Field("claude-haiku-5-5", min_length=1, max_length=200, description="for extraction")
     max_tokens: int = Field(16_000, ge=256, le=128_000, description="longest single answer")

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mcp_types import Tool, ToolAnnotations
 from messages_api import Cut, Fail, MessagesApi, Say, Step, Use, serve
 
 from quarterdeck.agents.remediation.comparison import ACT_FROM, Comparison, compare
-from quarterdeck.agents.remediation.judgement import Judged, Proposal, judge_with_model
+from quarterdeck.agents.remediation.judgement import Claims, Judged, Proposal, hold_to_evidence, judge_with_model
 from quarterdeck.agents.remediation.models import Action, Cause, Diagnosis, Evidence
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.model import Budget, Model
@@ -113,7 +115,7 @@ async def test_a_claim_without_real_evidence_is_dropped_and_said_so(said: dict[s
     result = await judged(Say(claims(said, cause("crash_loop"), proposal=proposal())))
     assert [one.kind for one in kept(result).causes] == ["crash_loop"], "the honest one stays"
     (dropped,) = result.dropped
-    assert dropped.startswith("Dropped oom_killed at")
+    assert dropped.startswith("Dropped the model's oom_killed at")
     assert why in dropped
 
 
@@ -147,7 +149,7 @@ async def test_what_the_model_looks_up_becomes_evidence_with_an_id_of_its_own() 
 async def test_at_most_five_causes_are_read() -> None:
     result = await judged(Say(claims(*[cause()] * 60)))
     assert len(kept(result).causes) == 5
-    assert "55 further causes" in result.dropped[0]
+    assert "55 further causes of the model" in result.dropped[0]
 
 
 # Tools
@@ -249,6 +251,55 @@ async def test_what_the_model_writes_is_made_plain_and_short() -> None:
     assert "\n" not in root.summary
     assert "\x1b" not in root.summary
     assert diagnosis.missing == []
+
+
+WORDS = st.sampled_from(
+    ["blog-service", "blog_service", "auth", "payments", POD, "", "prod", "kube-system", "node-1", "*"]
+)
+CAUSES = st.builds(
+    Cause,
+    kind=st.sampled_from(["oom_killed", "unknown", "node_not_ready"]),
+    service=WORDS,
+    summary=st.text(max_size=20),
+    confidence=st.floats(0, 1),
+    cites=st.lists(st.sampled_from(["e1", "e2", "e3", "e9", "", "e1 "]), max_size=4),
+)
+PROPOSALS = st.builds(
+    Proposal,
+    tool=st.sampled_from(get_args(Proposal.model_fields["tool"].annotation)),
+    target=WORDS,
+    namespace=WORDS,
+    replicas=st.none() | st.integers(-2, 5),
+    revision=st.none() | st.integers(-1, 5),
+    why=st.text(max_size=20),
+)
+CLAIMS = st.builds(
+    Claims, healthy=st.booleans(), causes=st.lists(CAUSES, max_size=7), proposal=st.none() | PROPOSALS,
+    alternatives=st.just([]), no_action_because=st.text(max_size=9), advice=st.just([]), missing=st.just([]),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(CLAIMS)
+def test_whatever_a_model_claims_only_what_evidence_bears_is_left(said: Claims) -> None:
+    known = [evidence(), evidence("e2", "auth-7d9f8c6b5d-x2k4p restarted once"), evidence("e3", "node-1 is NotReady")]
+    speaks = {"e1": ("blog", POD, "prod"), "e2": ("auth",), "e3": ("node-1",)}
+    diagnosis, dropped = hold_to_evidence(said, known)
+    for one in diagnosis.causes:
+        assert one.cites
+        assert set(one.cites) <= set(speaks)
+        if one.kind != "unknown":
+            assert any(one.service.startswith(start) for id in one.cites for start in speaks[id]), one
+    if diagnosis.action is not None:
+        target = next(
+            diagnosis.action.arguments[key]
+            for key in ("deployment", "pod_name", "node")
+            if key in diagnosis.action.arguments
+        )
+        assert any(target == one.service or target.startswith(f"{one.service}-") for one in diagnosis.causes)
+        assert diagnosis.action.arguments.get("replicas", 1) >= 1
+    lost = len(said.causes) - len(diagnosis.causes) + (said.proposal is not None and diagnosis.action is None)
+    assert bool(dropped) >= bool(lost), "nothing is dropped in silence"
 
 
 # What it proposes
@@ -458,10 +509,10 @@ def test_when_nobody_knows_that_is_said() -> None:
 
 
 async def test_of_our_own_servers_exactly_the_tools_that_read_are_offered(tmp_path: Path) -> None:
-    settings = load({"QUARTERDECK_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)})
+    defaults = load({"QUARTERDECK_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)})
     tools = {}
     for name in ("kubectl", "logs", "stats"):
-        server = import_module(f"quarterdeck.{name}.server").create_server(settings)
+        server = import_module(f"quarterdeck.{name}.server").create_server(defaults)
         tools[name] = await server.list_tools(run_middleware=False)
     listed = {name: [tool.to_mcp_tool() for tool in found] for name, found in tools.items()}
     with serve(Say(claims(cause()))) as api:

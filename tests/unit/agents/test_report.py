@@ -123,6 +123,7 @@ def hostile() -> Report:
         done=[Done(tool=HOSTILE, arguments={"a": HOSTILE}, change=HOSTILE, granted_by=HOSTILE, result=HOSTILE)],
         figures=[Figure(name=HOSTILE, before=HOSTILE, after=HOSTILE, unit=HOSTILE)],
         task=HOSTILE,
+        what=f"{HOSTILE} and more",
     )
 
 

@@ -132,14 +132,22 @@ def test_all_being_well_is_no_incident_to_count(reports: Reports) -> None:
     assert reports.similar(report(kind="healthy", outcome="healthy")).count == 0
 
 
-def test_what_is_old_or_too_much_is_forgotten(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_the_most_those_saved_first_are_forgotten(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "MOST", 3)
-    reports.save(report("rp-ancient", ago=store.DAYS + 1, title="ancient"))
-    assert reports.count() == 0
     for number in range(6):
         reports.save(report(f"rp-{number}", ago=6 - number))
     assert ids(reports.list()) == ["rp-5", "rp-4", "rp-3"]
     assert len(reports.search("blog")) == 3, "its words go with it"
+
+
+def test_a_clock_that_jumps_costs_no_report(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MOST", 3)
+    reports.save(report("rp-now"))
+    reports.save(report("rp-future", ago=-10_000))
+    reports.save(report("rp-past", ago=10_000))
+    assert ids(reports.list()) == ["rp-future", "rp-now", "rp-past"]
+    reports.save(report("rp-older-still", ago=20_000))
+    assert ids(reports.list()) == ["rp-future", "rp-past", "rp-older-still"], "the one saved first has gone"
 
 
 SAVE = """

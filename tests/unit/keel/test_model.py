@@ -354,3 +354,21 @@ async def test_answers_may_be_asked_for_at_once_and_from_several_loops() -> None
         said.append(await asyncio.to_thread(again))
     assert {one.value.name for one in said} == {"pear"}
     assert {one.usage.calls for one in said} == {1}
+
+
+async def test_a_cancelled_question_ends_at_once() -> None:
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang(request: dict[str, Any]) -> Hang:
+        loop.call_soon_threadsafe(asked.set)
+        return Hang()
+
+    with serve(hang) as api:
+        question = asyncio.create_task(model_at(api).answer("?", Fruit))
+        async with asyncio.timeout(30):
+            await asked.wait()
+        question.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(10):
+                await question

@@ -194,20 +194,24 @@ def hold_to_evidence(claims: Claims, evidence: Sequence[Evidence]) -> tuple[Diag
         unknown = [id for id in cause.cites if id not in known]
         what = f"{cause.kind} at {cause.service or 'no service'} ({clip(cause.summary, 120)})"
         if not cause.cites:
-            dropped.append(f"Dropped {what}: it cites no evidence.")
+            dropped.append(f"Dropped the model's {what}: it cites no evidence.")
         elif not cites:
-            dropped.append(f"Dropped {what}: it cites {', '.join(unknown)}, which does not exist.")
+            dropped.append(f"Dropped the model's {what}: it cites {', '.join(unknown)}, which does not exist.")
         elif cause.kind != "unknown" and not any(_mentions(known[id], cause.service) for id in cites):
-            dropped.append(f"Dropped {what}: {', '.join(cites)} does not mention that service.")
+            dropped.append(f"Dropped the model's {what}: {', '.join(cites)} does not mention that service.")
         else:
             if unknown:
-                dropped.append(f"Of {what} dropped the citation of {', '.join(unknown)}, which does not exist.")
+                dropped.append(
+                    f"Of the model's {what} dropped the citation of {', '.join(unknown)}, which does not exist."
+                )
             kept.append(cause.model_copy(update={"cites": cites}))
     if len(claims.causes) > MOST_CAUSES:
-        dropped.append(f"Dropped {len(claims.causes) - MOST_CAUSES} further causes: at most {MOST_CAUSES} are read.")
+        dropped.append(
+            f"Dropped {len(claims.causes) - MOST_CAUSES} further causes of the model: at most {MOST_CAUSES} are read."
+        )
     action, problem = _action(claims.proposal, kept, known)
     if problem:
-        dropped.append(problem)
+        dropped.append(f"Dropped the model's proposed {problem}.")
     healthy = claims.healthy and not claims.causes
     return (
         Diagnosis(
@@ -215,7 +219,9 @@ def hold_to_evidence(claims: Claims, evidence: Sequence[Evidence]) -> tuple[Diag
             causes=kept,
             alternatives=_lines(claims.alternatives),
             action=action,
-            no_action_because="" if action else _line(claims.no_action_because) or problem,
+            no_action_because=""
+            if action
+            else _line(claims.no_action_because) or (problem and f"its proposal was dropped ({problem})"),
             advice=_lines(claims.advice),
             missing=_lines(claims.missing),
         ),
@@ -232,17 +238,17 @@ def _action(
     what = f"{proposal.tool} of {_line(proposal.target)[:80] or 'nothing'}"
     fitting = [cause for cause in causes if cause.kind != "unknown" and _hits(proposal, cause)]
     if not fitting:
-        return None, f"Dropped the proposed {what}: no cause that rests on evidence blames it."
+        return None, f"{what}: no cause that rests on evidence blames it"
     cited = [known[id] for cause in fitting for id in cause.cites]
     for part, where in ((proposal.target, cited), (proposal.namespace, list(known.values()))):
         if part and not (_NAME.fullmatch(part) and any(part in _whole(one) for one in where)):
-            return None, f"Dropped the proposed {what}: the evidence names no {_line(part)[:80]!r}."
+            return None, f"{what}: the evidence names no {_line(part)[:80]!r}"
     place = {"namespace": proposal.namespace} if proposal.namespace else {}
     arguments: dict[str, Any]
     match proposal.tool:
         case "scale_deployment":
             if proposal.replicas is None or proposal.replicas < 1:
-                return None, f"Dropped the proposed {what}: it does not say how many pods, at least one, should run."
+                return None, f"{what}: it does not say how many pods, at least one, should run"
             arguments = {"deployment": proposal.target, "replicas": proposal.replicas, **place}
         case "rollback_deployment":
             revision = {} if proposal.revision is None else {"revision": proposal.revision}

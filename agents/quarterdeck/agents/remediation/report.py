@@ -241,7 +241,7 @@ def _markdown(report: Report) -> list[str]:
     said += _fact("Report", code(report.id)) + _fact("Task", code(report.task))
     if report.similar is not None:
         said += _fact("Before", _before(report.similar))
-    if report.what:
+    if report.what and not (report.root and report.what == report.root.summary):
         said += ["", "## What happened", "", line(report.what)]
     said += ["", "## Root cause", ""]
     said += _cause(report.root) if report.root else ["None was found." if report.kind == "healthy" else "Not known."]

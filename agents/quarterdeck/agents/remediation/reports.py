@@ -1,15 +1,14 @@
 """Reports that are kept: saved, listed, searched, compared with one another.
 
-One SQLite file, `reports.db` in Quarterdeck's home, which several processes may use at once. It keeps the newest
-MOST reports of the last DAYS days; older ones go when a new one is saved. Export with `quarterdeck reports --json`
-what is to be kept for longer.
+One SQLite file, `reports.db` in Quarterdeck's home, which several processes may use at once. It keeps the MOST
+reports that were saved last, whatever the clock says; the oldest goes when a new one is saved. Export with
+`quarterdeck reports show ID --json` what is to be kept for longer.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +22,6 @@ from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import Settings
 
 MOST = 5_000
-DAYS = 400
 BUSY_S = 10.0
 """How long a writer waits for the others."""
 PAGE = 200
@@ -151,11 +149,7 @@ class Reports:
         return [Row(*row) for row in rows]
 
     def _forget(self, db: sqlite3.Connection) -> None:
-        old = db.execute(
-            "SELECT number FROM reports WHERE created < ? UNION"
-            " SELECT number FROM (SELECT number FROM reports ORDER BY created DESC, id LIMIT 500 OFFSET ?)",
-            (time.time() - DAYS * 86400, MOST),
-        ).fetchall()
+        old = db.execute("SELECT number FROM reports ORDER BY number DESC LIMIT 500 OFFSET ?", (MOST,)).fetchall()
         db.executemany("DELETE FROM words WHERE rowid = ?", old)
         db.executemany("DELETE FROM reports WHERE number = ?", old)
 
