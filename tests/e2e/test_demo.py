@@ -26,9 +26,10 @@ def environ(home: Path) -> dict[str, str]:
 
 
 def test_the_demo_tells_the_whole_story_without_a_terminal(tmp_path: Path) -> None:
+    proxies = dict.fromkeys(("http_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")  # as on many a company's machine
     done = subprocess.run(
         COMMAND,
-        env=environ(tmp_path),
+        env=environ(tmp_path) | proxies,
         capture_output=True,
         text=True,
         timeout=55,

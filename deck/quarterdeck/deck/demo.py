@@ -118,8 +118,11 @@ async def show(client: Client[Any], tool: str, **arguments: Any) -> dict[str, An
     """Call a tool and print what the model would read, shortened."""
     call = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     say(f"  → {tool}({call})")
-    result = await client.call_tool(tool, arguments)
-    lines = result.content[0].text.splitlines()  # type: ignore[union-attr]
+    result = await client.call_tool(tool, arguments, raise_on_error=False)
+    text: str = result.content[0].text  # type: ignore[union-attr]
+    if result.is_error:
+        raise Stuck(f"{tool} answered {text!r}, so the demo cannot go on. `quarterdeck doctor` may say why.")
+    lines = text.splitlines()
     for line in lines[:16]:
         say(f"    {cut(line, columns())}")
     if len(lines) > 16:
@@ -132,7 +135,7 @@ async def until(stats: Client[Any], status: str) -> None:
     """Wait until the blog service stays `status` for a second: a crash loop is up now and then."""
     seen, deadline = 0, time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        result = await stats.call_tool("get_service_status", {"service_name": "blog_service"})
+        result = await stats.call_tool("get_service_status", {"service_name": "blog_service"}, raise_on_error=False)
         seen = seen + 1 if (result.structured_content or {}).get("status") == status else 0
         if seen == 4:
             return

@@ -52,9 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     from quarterdeck.keel.errors import Refusal
+    from quarterdeck.keel.proxies import spare_loopback
     from quarterdeck.keel.signals import end_like_ctrl_c, exit_code
 
     end_like_ctrl_c()
+    spare_loopback()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows its number, not a traceback
             stream.reconfigure(errors="backslashreplace")

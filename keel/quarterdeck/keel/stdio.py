@@ -15,8 +15,10 @@ def run(module: str) -> int:
     # Importing makes some 400,000 objects that all stay: collecting garbage meanwhile costs a seventh of the start.
     gc.disable()
     from quarterdeck.keel.errors import Refusal
+    from quarterdeck.keel.proxies import spare_loopback
     from quarterdeck.keel.settings import load
 
+    spare_loopback()
     try:
         settings = load()
         server = import_module(module).create_server(settings)
