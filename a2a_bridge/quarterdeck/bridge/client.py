@@ -304,6 +304,7 @@ class Line:
         """Errors as sentences, and as what they mean for the message; the breaker counts."""
         from a2a.client.errors import A2AClientError
         from a2a.utils.errors import A2AError, TaskNotFoundError
+        from google.protobuf.json_format import ParseError
 
         breaker, name = self._breaker(place), self.agent.name
         try:
@@ -334,12 +335,9 @@ class Line:
         except A2AError as error:
             breaker.note(well=True)
             raise BadAnswer(f"{name} refused: {outside(error, 200)}") from None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ParseError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             # The SDK reads answers trustfully: what does not fit fails in any of these ways.
-            from google.protobuf.json_format import ParseError
-
-            kind = "nothing readable" if isinstance(error, ParseError) else "something that is no A2A"
-            raise BadAnswer(f"{name} answered with {kind} ({type(error).__name__}).") from None
+            raise BadAnswer(f"{name} answered with something that is no A2A ({type(error).__name__}).") from None
         else:
             breaker.note(well=True)
 

@@ -80,6 +80,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             await asyncio.gather(warming, return_exceptions=True)
             await follower.close()
             await directory.close()
+            memory.close()
 
     server = new_server("bridge", INSTRUCTIONS, settings, lifespan=lifespan)
     add_prompts(server)
@@ -199,7 +200,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
 
     @look(server)
     async def check_task(ctx: Context, task: TaskId) -> TaskView:
-        """How a task stands right now."""
+        """How a task stands right now: state, the agent's latest words, what it asks, what it made."""
         record = await memory.get(task, caller_of(ctx).id)
         return await _view(await _refreshed(ctx, record))
 
@@ -287,7 +288,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         artifact: Annotated[
             str, Field(description="its number or name; may be left out if there is one", max_length=260)
         ] = "",
-        offset: Annotated[int, Field(ge=0, description="character to begin at")] = 0,
+        offset: Annotated[int, Field(ge=0, description="character to begin at, from 0")] = 0,
     ) -> ArtifactPage:
         """Read what a task made, page by page. Pictures and files are resources: read the uri."""
         record = await memory.get(task, caller_of(ctx).id)

@@ -100,10 +100,12 @@ class Memory:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._thread = ThreadPoolExecutor(1, "bridge-memory")
+        self._thread: ThreadPoolExecutor | None = None
         self._db: sqlite3.Connection | None = None
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "bridge-memory")
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_transaction, work)
 
     def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -142,8 +144,10 @@ class Memory:
                 self._db.close()
                 self._db = None
 
-        self._thread.submit(shut)
-        self._thread.shutdown(wait=True)
+        if self._thread is not None:
+            self._thread.submit(shut)
+            self._thread.shutdown(wait=True)
+            self._thread = None
 
     # Tasks
 

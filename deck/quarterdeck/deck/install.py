@@ -17,7 +17,7 @@ from typing import Any
 from quarterdeck.deck.clients import CLIENTS, AiClient, Entry
 from quarterdeck.keel.errors import Refusal
 
-SERVERS = ("stats", "kubectl", "logs")
+SERVERS = ("stats", "kubectl", "logs", "bridge")
 PREFIX = "quarterdeck-"
 """Before the server's name: `logs` alone might be somebody else's. mcp_quarterdeck-kubectl_TOOL stays under 64."""
 
@@ -25,7 +25,7 @@ PREFIX = "quarterdeck-"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common_arguments(parser)
     parser.add_argument(
-        "servers", nargs="*", metavar="SERVER", help="which servers: stats, kubectl, logs (default: all)"
+        "servers", nargs="*", metavar="SERVER", help="which servers: stats, kubectl, logs, bridge (default: all)"
     )
     parser.add_argument(
         "--print", action="store_true", dest="show", help="print what would be written, and nothing else"
@@ -77,7 +77,7 @@ def environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     for name in sorted(environ):
         if name != "KUBECONFIG" and not name.startswith("QUARTERDECK_"):
             continue
-        if "TOKEN" in name or "PASSWORD" in name or "SECRET" in name or "@" in environ[name]:
+        if any(word in name for word in ("TOKEN", "PASSWORD", "SECRET", "CREDENTIAL")) or "@" in environ[name]:
             withheld.append(name)
         elif environ[name]:
             kept[name] = environ[name]

@@ -14,7 +14,7 @@ COMMANDS = {
     "install": "connect an AI client (claude-desktop, claude-code, cursor, gemini-cli, vscode, codex)",
     "uninstall": "take Quarterdeck out of an AI client again",
     "doctor": "check this set-up and say how to mend what is wrong",
-    "serve": "run MCP servers: stats, kubectl, logs",
+    "serve": "run MCP servers: stats, kubectl, logs, bridge",
     "approve": "see the changes that wait for a person, and allow or decline one",
     "audit": "list what was asked for, allowed and done; `audit verify` finds tampering",
     "token": "make a bearer token for servers reached over HTTP",

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from quarterdeck.keel.settings import Settings
 
-SERVERS = ("stats", "kubectl", "logs")
+SERVERS = ("stats", "kubectl", "logs", "bridge")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "servers", nargs="+", choices=[*SERVERS, "all"], metavar="SERVER", help="stats, kubectl, logs or all"
+        "servers", nargs="+", choices=[*SERVERS, "all"], metavar="SERVER", help="stats, kubectl, logs, bridge or all"
     )
     parser.add_argument("--http", action="store_true", help="serve over streamable HTTP instead of stdio")
     parser.add_argument("--host", help="with --http: address to bind (default 127.0.0.1; others need a token)")
