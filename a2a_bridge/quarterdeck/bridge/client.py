@@ -170,6 +170,11 @@ class Line:
         turned = [*places[self._turn :], *places[: self._turn]]
         return sorted(turned, key=lambda place: self._breaker(place).open)
 
+    @property
+    def ready(self) -> bool:
+        """Whether a message could be sent without asking for a card first."""
+        return any(time.monotonic() < until for until, _ in self._cards.values())
+
     def resting(self) -> list[str]:
         return [place for place, breaker in self._breakers.items() if breaker.open]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.bridge.messages import STATES, question_of, text_of
-from quarterdeck.bridge.tasks import Memory, Record
+from quarterdeck.bridge.tasks import Memory, Record, is_gone
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import BridgeSettings
 
@@ -33,8 +33,6 @@ AT_ONCE = 128
 MOST_EVENTS = 10_000
 MOST_ARTIFACTS = 100
 SAVE_EVERY_S = 0.5
-QUEUED_S = 3600.0
-"""A task that waits for its turn longer than this waits in no process any more."""
 FIRST_POLL_S, LAST_POLL_S = 0.05, 5.0
 SETTLE_S = 10.0
 """An answer may take so long to show at the agent, and a message to show in its list."""
@@ -144,6 +142,8 @@ class Follower:
                 if message is not None:
                     async with self._gate:
                         if record.state == "queued":
+                            with suppress(Refusal):  # what is wrong with the agent, sending says
+                                await followed.line.card()
                             record.state = "sending"
                             await self._memory.save(record)
                         await self._send(followed, message, arrived)
@@ -220,16 +220,10 @@ class Follower:
     async def _search(self, followed: Followed) -> bool:
         """A message was sent and no word came back: look whether the agent has a task of it. Never send it again."""
         record, pause = followed.record, 0.2
-        places = [record.place] if record.place else list(followed.line.agent.places)
         until = record.created + SETTLE_S  # another process may be sending it at this moment
         while True:
-            for place in places:
-                with suppress(Refusal):
-                    found = await followed.line.search(place, record.message)
-                    if found is not None:
-                        record.place = place
-                        await self._apply(followed, {"task": found})
-                        return True
+            if await self._find(followed):
+                return True
             if time.time() > until:
                 break
             await asyncio.sleep(pause)
@@ -242,22 +236,37 @@ class Follower:
         )
         return False
 
+    async def _find(self, followed: Followed) -> bool:
+        """Whether an instance of the agent lists a task that our message began."""
+        record, all_places = followed.record, list(followed.line.agent.places)
+        for place in [record.place] if record.place in all_places else all_places:
+            with suppress(Refusal):
+                found = await followed.line.search(place, record.message)
+                if found is not None:
+                    record.place = place
+                    await self._apply(followed, {"task": found})
+                    return True
+        return False
+
     async def refresh(self, record: Record, line: Line) -> Record:
         """How a task stands, as far as can be found out now; starts to listen where nobody does."""
         followed = self._take(record, line)
         busy = followed.listener is not None and not followed.listener.done()
-        if busy or record.over:
+        if busy or (record.over and record.state != "unknown"):
             return followed.record
         followed.record = record
         if not followed.artifacts:
             followed.artifacts = await self._memory.artifacts(record.id)
         followed.answered = await self._memory.answered(record.id)
-        if record.resting:
+        if record.resting and record.remote:
             with suppress(Refusal):
                 await self._apply(followed, {"task": await line.get(record.place, record.remote)})
                 await self._save(followed, now=True)
+        if record.state == "unknown" and not record.remote:
+            with suppress(Refusal):  # perhaps it shows by now
+                await self._find(followed)
         if record.state == "queued":
-            if time.time() - record.created > QUEUED_S:
+            if is_gone(record.place):
                 await self._end(followed, "failed", "It was never sent: the bridge was stopped before its turn came.")
         elif not followed.record.resting:
             self._listen(followed, None)

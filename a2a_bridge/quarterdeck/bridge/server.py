@@ -34,7 +34,7 @@ from quarterdeck.bridge.models import (
     TaskView,
 )
 from quarterdeck.bridge.prompts import add_prompts
-from quarterdeck.bridge.tasks import Memory, Record, new_id
+from quarterdeck.bridge.tasks import Memory, Record, here, new_id
 from quarterdeck.keel.answers import UNTRUSTED, clip, fit, one_line
 from quarterdeck.keel.changes import Changes, shown
 from quarterdeck.keel.durations import say_duration
@@ -317,12 +317,12 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             caller=caller.id,
             agent=agent,
             title=clip(redact(one_line(text)), 100),
-            place="",
+            place=here(),
             message=str(uuid.uuid4()),
             key=key,
             batch=batch,
             context=context,
-            state="queued" if follower.full else "sending",
+            state="queued" if follower.full or not line.ready else "sending",
         )
         kept = await memory.begin(record)
         if kept.id != record.id:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import sqlite3
 import time
@@ -26,7 +27,8 @@ Json = dict[str, Any]
 OVER = frozenset({"completed", "failed", "canceled", "rejected", "unknown"})
 """Nothing more comes from the agent. `unknown`: it is not known whether the message arrived."""
 RESTING = OVER | {"input_required", "auth_required"}
-"""Nothing comes from the agent by itself."""
+"""Nothing comes from the agent by itself. States of ours beside the protocol's: `queued` (surely not sent), `sending`
+(the message is on its way, or was when the bridge was killed), `unknown`."""
 KEPT_S = 30 * 86400.0
 MOST_TASKS = 5_000
 """Per caller; the oldest that are over make room."""
@@ -61,7 +63,7 @@ class Record:
     agent: str
     title: str
     place: str
-    """Which instance of the agent has it: the address in the settings."""
+    """Which instance of the agent has it: the address in the settings. While it is queued: the process that holds it."""
     message: str
     """The id of the message that began it."""
     key: str = ""
@@ -93,6 +95,24 @@ _SELECT = f"SELECT {', '.join(_FIELDS)} FROM tasks"
 
 def new_id(prefix: str) -> str:
     return f"{prefix}-" + "".join(secrets.choice("23456789abcdefghjkmnpqrstuvwxyz") for _ in range(10))
+
+
+def here() -> str:
+    return f"process {os.getpid()}"
+
+
+def is_gone(place: str) -> bool:
+    """Whether the process that held a queued task is no more."""
+    number = place.removeprefix("process ")
+    if not number.isdigit() or int(number) == os.getpid():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class Memory:

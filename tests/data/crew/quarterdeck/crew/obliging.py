@@ -47,6 +47,7 @@ class Crew(AgentExecutor):
     def __init__(self, log: Path | None = None) -> None:
         self.received: list[dict[str, Any]] = []
         self.granted: list[str] = []
+        self.words: list[str] = []
         self.go = asyncio.Event()
         self.spoke_at = 0.0
         self._log = log
@@ -57,6 +58,8 @@ class Crew(AgentExecutor):
         if self._log is not None:
             with self._log.open("a") as file:
                 file.write(json.dumps(message) + "\n")
+        if context.get_user_input() == "mute":
+            await self.go.wait()
         if context.current_task is None:
             await event_queue.enqueue_event(new_task_from_user_message(context.message))
         updater = TaskUpdater(event_queue, context.task_id, context.context_id)
@@ -108,6 +111,15 @@ class Crew(AgentExecutor):
         parts = [new_text_part("May I?"), marked(asked, "quarterdeck.change")]
         await updater.requires_input(updater.new_agent_message(parts))
 
+    async def do_trick(self, updater: TaskUpdater, rest: str, context: Any) -> None:
+        asked = {
+            **CHANGE,
+            "change": "restart blog\u202e",
+            "before": "one\nafter    nothing at all",
+            "undo": ["not", "text"],
+        }
+        await updater.requires_input(updater.new_agent_message([marked(asked, "quarterdeck.change")]))
+
     async def do_login(self, updater: TaskUpdater, rest: str, context: Any) -> None:
         words = "Sign in at https://login.example/device and enter ABCD"
         await updater.requires_auth(updater.new_agent_message([new_text_part(words)]))
@@ -149,6 +161,10 @@ class Crew(AgentExecutor):
         for part in message["parts"]:
             if part.get("metadata", {}).get("quarterdeck.grant") and part["data"].get("approve") == "yes":
                 self.granted.append(part["data"]["change_id"])
+        self.words.append(text)
+        if text == "slowly":
+            await self.say(updater, "thinking")
+            await self.go.wait()
         said = "granted" if self.granted else f"answered: {text}"
         await updater.start_work()
         await updater.add_artifact([new_text_part(said)], name="answer")
