@@ -58,7 +58,7 @@ def test_servers_start_nearly_as_fast_as_a_bare_fastmcp_server(tmp_path: Path) -
     bare = tmp_path / "bare.py"
     bare.write_text(BARE)
     environ = {**os.environ, "QUARTERDECK_HOME": str(tmp_path / "home")}
-    commands = {name: [sys.executable, "-m", f"quarterdeck.{name}"] for name in ("stats", "kubectl", "logs")}
+    commands = {name: [sys.executable, "-m", f"quarterdeck.{name}"] for name in ("stats", "kubectl", "logs", "bridge")}
     commands["quarterdeck serve kubectl"] = [sys.executable, "-m", "quarterdeck.deck.main", "serve", "kubectl"]
     commands["bare fastmcp"] = [sys.executable, str(bare)]
     seconds: dict[str, list[float]] = {name: [] for name in commands}

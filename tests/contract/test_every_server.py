@@ -16,7 +16,7 @@ from mcp_types import Tool
 
 from quarterdeck.keel.settings import Settings, load
 
-SERVERS = ("stats", "kubectl", "logs")
+SERVERS = ("stats", "kubectl", "logs", "bridge")
 ERAS = ("auto", "legacy")
 CHANGES = {
     "restart_deployment",
@@ -26,6 +26,8 @@ CHANGES = {
     "cordon_node",
     "apply_manifest",
 }
+# Not changes of ours, but they do something outside: hidden from callers who may only read.
+ACTS = {"delegate", "delegate_many", "answer_task", "cancel_task"}
 ASKED_FOR = {
     "stats": {
         "get_system_stats",
@@ -52,6 +54,16 @@ ASKED_FOR = {
     }
     | CHANGES,
     "logs": {"get_service_logs", "search_logs", "summarize_logs", "tail_errors"},
+    "bridge": {
+        "list_agents",
+        "describe_agent",
+        "find_agent_for",
+        "check_task",
+        "wait_for_task",
+        "list_tasks",
+        "read_artifact",
+    }
+    | ACTS,
 }
 # What each argument is called with to provoke an answer from a server whose sources are all down.
 SAMPLE: dict[str, Any] = {"string": "blog-service", "integer": 1, "number": 1.0, "boolean": False, "array": []}
@@ -76,6 +88,7 @@ def nowhere(tmp_path: Path) -> Settings:
             "QUARTERDECK_STATS_URL": "http://127.0.0.1:9",
             "QUARTERDECK_STATS_PROMETHEUS_URL": "http://127.0.0.1:9",
             "QUARTERDECK_STATS_SERVICES": "blog_service=http://127.0.0.1:9/health",
+            "QUARTERDECK_BRIDGE_AGENTS": "blog-service=http://127.0.0.1:9",
         }
     )
 
@@ -136,7 +149,7 @@ async def test_annotations_tell_the_truth(name: str, nowhere: Settings) -> None:
     for tool in await tools_of(name, nowhere):
         notes = tool.annotations
         assert notes is not None
-        assert notes.read_only_hint is (tool.name not in CHANGES), tool.name
+        assert notes.read_only_hint is (tool.name not in CHANGES | ACTS), tool.name
         assert notes.destructive_hint is not None
         assert notes.idempotent_hint is not None
         assert notes.open_world_hint is not None
@@ -193,8 +206,8 @@ async def test_read_only_mode_leaves_no_change_tool_to_list_or_to_call(name: str
     async with Client(make(name, settings)) as client:
         tools = await client.list_tools()
         assert tools
-        assert not {tool.name for tool in tools} & CHANGES
-        for change in CHANGES:
+        assert not {tool.name for tool in tools} & (CHANGES | ACTS)
+        for change in CHANGES | ACTS:
             result = await client.call_tool(change, {}, raise_on_error=False)
             assert result.is_error
             assert "no tool" in result.content[0].text  # type: ignore[union-attr]
@@ -209,11 +222,11 @@ async def test_servers_introduce_themselves(name: str, nowhere: Settings) -> Non
         assert 80 < len(told.instructions) < 2000
 
 
-async def test_all_tools_together_cost_under_nine_thousand_tokens(nowhere: Settings) -> None:
+async def test_all_tools_together_cost_under_twelve_thousand_tokens(nowhere: Settings) -> None:
     total = 0
     for name in SERVERS:
         for tool in await tools_of(name, nowhere):
             spent = len(ENCODING.encode(tool.model_dump_json(by_alias=True, exclude_none=True)))
             assert spent <= 500, f"{name}.{tool.name} costs {spent} tokens"
             total += spent
-    assert total < 9000
+    assert total < 12000

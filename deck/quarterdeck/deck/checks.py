@@ -256,6 +256,40 @@ def _tools(process: subprocess.Popen[bytes]) -> tuple[int, str]:
         process.communicate()
 
 
+def agents(settings: Settings) -> list[Finding]:
+    """The A2A agents that the bridge may give work to."""
+    if not settings.bridge.agents:
+        return [
+            Finding(OK, "agents", "none named; the bridge has nobody to delegate to ([bridge.agents] in the settings)")
+        ]
+    import asyncio
+
+    from quarterdeck.bridge.agents import Directory
+    from quarterdeck.bridge.tasks import Memory
+    from quarterdeck.keel.identity import Caller, local_user
+
+    async def ask() -> list[Finding]:
+        memory = Memory(settings.home)
+        directory = Directory(settings.bridge, memory)
+        try:
+            cards = await directory.cards(Caller(f"local:{local_user()}"))
+        finally:
+            await directory.close()
+            memory.close()
+        found = []
+        for name, card in cards:
+            if isinstance(card, Refusal):
+                found.append(Finding(WARN, f"agent {name}", clip(str(card), 200), "start it, or mend [bridge.agents]"))
+            elif card.changed and time.time() - card.changed < 7 * 86400:
+                said = f"its card changed: {card.changed_what}"
+                found.append(Finding(WARN, f"agent {name}", said, "ask who runs it, if that is news to you"))
+            else:
+                found.append(Finding(OK, f"agent {name}", f"answers, {len(card.skills)} skills, card {card.signature}"))
+        return found
+
+    return asyncio.run(ask())
+
+
 def port(settings: Settings) -> list[Finding]:
     with socket.socket() as probe:
         probe.settimeout(1)
@@ -304,5 +338,5 @@ def _client(client: AiClient, entries: dict[str, Any], path: Path, install: str)
 
 
 ALL: tuple[Callable[[Settings], list[Finding]], ...] = (
-    python, packages, configuration, state, cluster, sources, servers, port, clients,
+    python, packages, configuration, state, cluster, sources, agents, servers, port, clients,
 )  # fmt: skip

@@ -20,7 +20,7 @@ from quarterdeck.deck import jsonc
 from quarterdeck.deck.clients import CLIENTS, AiClient, Entry
 from quarterdeck.keel.errors import Refusal
 
-SERVERS = ("stats", "kubectl", "logs")
+SERVERS = ("stats", "kubectl", "logs", "bridge")
 PREFIX = "quarterdeck-"
 """Before the server's name: `logs` alone might be somebody else's. mcp_quarterdeck-kubectl_TOOL stays under 64."""
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     common_arguments(parser)
     parser.add_argument(
-        "servers", nargs="*", default=[], metavar="SERVER", help=f"{', '.join(SERVERS)} (default: all three)"
+        "servers", nargs="*", default=[], metavar="SERVER", help=f"{', '.join(SERVERS)} (default: all)"
     )
     parser.add_argument(
         "--print", action="store_true", dest="show", help="print the entries to paste by hand, and write nothing"
@@ -109,7 +109,7 @@ def environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     for name in sorted(environ):
         if name != "KUBECONFIG" and not name.startswith("QUARTERDECK_"):
             continue
-        if "TOKEN" in name or "PASSWORD" in name or "SECRET" in name or "@" in environ[name]:
+        if any(word in name for word in ("TOKEN", "PASSWORD", "SECRET", "CREDENTIAL")) or "@" in environ[name]:
             withheld.append(name)
         elif environ[name]:
             kept[name] = environ[name]

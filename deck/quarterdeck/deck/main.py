@@ -16,7 +16,7 @@ COMMANDS = {
     "install": f"connect an AI client: {', '.join(CLIENTS)}",
     "uninstall": "take Quarterdeck out of an AI client again",
     "doctor": "check this set-up and say how to mend what is wrong",
-    "serve": "run MCP servers: stats, kubectl, logs",
+    "serve": "run MCP servers: stats, kubectl, logs, bridge",
     "diagnose": "find out what is wrong, with evidence; mend it when you say yes",
     "watch": "look every few seconds and deal with each new trouble",
     "agents": "serve the headless agents: A2A, REST, Alertmanager's webhook",

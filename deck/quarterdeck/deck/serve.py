@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from quarterdeck.keel.settings import Settings
 
-SERVERS = ("stats", "kubectl", "logs")
+SERVERS = ("stats", "kubectl", "logs", "bridge")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "several on one port, for clients that are given an address."
     )
     parser.add_argument(
-        "servers", nargs="+", choices=[*SERVERS, "all"], metavar="SERVER", help="stats, kubectl, logs or all"
+        "servers", nargs="+", choices=[*SERVERS, "all"], metavar="SERVER", help="stats, kubectl, logs, bridge or all"
     )
     parser.add_argument("--http", action="store_true", help="serve over streamable HTTP instead of stdio")
     parser.add_argument(

@@ -104,13 +104,10 @@ async def _ask(ctx: Context, changes: Changes, plan: Plan, caller: Caller) -> Ch
     declined = await asyncio.to_thread(changes.was_declined, pending.id)
     if not fits or declined or not can_ask(ctx):
         return _approval_required(plan, pending, declined=declined)
-    if _modern(ctx):
-        answered = (ctx.input_responses or {}).get("consent") if ctx.request_state == pending.id else None
-        if answered is None:
-            return _input_required(message, pending)
-        action, content = getattr(answered, "action", "cancel"), getattr(answered, "content", None)
-    else:
-        action, content = await _dialog(ctx, message)
+    asked = await ask_form(ctx, "consent", message, FORM, pending.id)
+    if not isinstance(asked, tuple):
+        return asked
+    action, content = asked
     by = f"{caller.id} in a dialog of {caller.client or 'the client'}"
     if action == "accept" and _is_yes(content):
         try:
@@ -168,19 +165,28 @@ def _modern(ctx: Context) -> bool:
     return request is not None and request.protocol_version in MODERN_PROTOCOL_VERSIONS
 
 
-def _input_required(message: str, pending: Pending) -> InputRequiredResult:
+async def ask_form(
+    ctx: Context, name: str, message: str, form: dict[str, Any], state: str
+) -> tuple[str, Any] | InputRequiredResult:
+    """What the person did with a form, as (action, content). In the later era first the question itself: return it
+    from the tool, which is then called again with `ctx.request_state == state`. Ask only where `can_ask`."""
+    if not _modern(ctx):
+        return await _dialog(ctx, message, form)
+    answered = (ctx.input_responses or {}).get(name) if ctx.request_state == state else None
+    if answered is not None:
+        return getattr(answered, "action", "cancel"), getattr(answered, "content", None)
     from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
 
-    form = ElicitRequestFormParams(message=message, requested_schema=FORM)
-    return InputRequiredResult(input_requests={"consent": ElicitRequest(params=form)}, request_state=pending.id)
+    asked = ElicitRequestFormParams(message=message, requested_schema=form)
+    return InputRequiredResult(input_requests={name: ElicitRequest(params=asked)}, request_state=state)
 
 
-async def _dialog(ctx: Context, message: str) -> tuple[str, Any]:
+async def _dialog(ctx: Context, message: str, form: dict[str, Any]) -> tuple[str, Any]:
     from mcp import MCPError
 
     try:
         async with asyncio.timeout(DIALOG_S):
-            answer = await ctx.session.elicit_form(message, FORM, related_request_id=ctx.request_id)
+            answer = await ctx.session.elicit_form(message, form, related_request_id=ctx.request_id)
     except (TimeoutError, MCPError):  # nobody answered, or the client cannot after all
         return "cancel", None
     return answer.action, answer.content

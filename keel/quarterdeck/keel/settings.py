@@ -5,13 +5,14 @@ Read once in `main` by `load()` and handed down as a value. The file is `$QUARTE
 inside whatever repository is open, and a stranger's repository must not bring its own policy.
 
 The environment name of a setting is QUARTERDECK_, its section and its name: `[logs] loki_url` is
-QUARTERDECK_LOGS_LOKI_URL. Lists are comma separated; tables (`services`, `files`) are `name=value` pairs, also
+QUARTERDECK_LOGS_LOKI_URL. Lists are comma separated; tables (`services`, `agents`) are `name=value` pairs, also
 comma separated. Rules, tokens and prices are only read from the file.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from quarterdeck.keel.errors import Refusal
 
 PREFIX = "QUARTERDECK_"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 
 
 class Section(BaseModel):
@@ -72,6 +74,34 @@ class LogsSettings(Section):
     loki_label: str = Field("app", description="the label that names a service in Loki")
     files: dict[str, str] = Field({}, description="service → glob of its files, e.g. blog=/var/log/blog/*.log*")
     timeout_s: float = Field(20.0, gt=0, le=300)
+
+
+class BridgeSettings(Section):
+    """Which A2A agents may be given work. Several addresses of one agent, separated by spaces, share it."""
+
+    agents: dict[str, str] = Field({}, description="name → address, e.g. remediation=http://127.0.0.1:7400")
+    credentials: dict[str, SecretStr] = Field(
+        {}, description="agent → its bearer token or API key; or env:VARIABLE, or keyring:SERVICE"
+    )
+    callers: dict[str, str] = Field(
+        {}, description="agent → globs of callers who may see and use it, separated by spaces; not named: everyone"
+    )
+    keys: dict[str, str] = Field({}, description="agent → file with the public key (PEM or JWKS) that signs its card")
+    any_address: bool = Field(False, description="callers may also name agents by an address, never one inside")
+    folders: list[str] = Field([], description="folders whose files may be handed to agents; empty: none")
+    timeout_s: float = Field(30.0, gt=0, le=300, description="longest wait for one short answer of an agent")
+    longest_s: float = Field(3600.0, gt=0, le=86400, description="how long one task is followed at a stretch")
+    largest_mb: int = Field(16, ge=1, le=256, description="an agent's answer or stream may be this large")
+
+    @field_validator("agents")
+    @classmethod
+    def _names(cls, agents: dict[str, str]) -> dict[str, str]:
+        for name, address in agents.items():
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{name[:60]!r} is no name for an agent; use letters, digits, '-', '_' and '.'")
+            if not address.split() or not all(one.startswith(("http://", "https://")) for one in address.split()):
+                raise ValueError(f"agent {name} needs an http or https address")
+        return agents
 
 
 class Rule(Section):
@@ -186,6 +216,7 @@ class Settings(Section):
     stats: StatsSettings = StatsSettings()
     kubectl: KubectlSettings = KubectlSettings()
     logs: LogsSettings = LogsSettings()
+    bridge: BridgeSettings = BridgeSettings()
     changes: ChangesSettings = ChangesSettings()
     agents: AgentsSettings = AgentsSettings()
     http: HttpSettings = HttpSettings()

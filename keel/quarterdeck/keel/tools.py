@@ -6,7 +6,7 @@
     async def get_traffic(minutes: Annotated[int, Field(ge=1, le=60)] = 10) -> Traffic:
         '''What a model needs to know to call this.'''
 
-`look` is for tools that only read; `change` is for tools that go through `consent.carry_out`.
+`look` is for tools that only read, `change` for those that end in `consent.carry_out`, `act` for what lies between.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from fastmcp import FastMCP
 from fastmcp.exceptions import ToolError, ValidationError
@@ -55,6 +55,17 @@ def look(server: FastMCP[Any], *, timeout: float = 60.0) -> Callable[[Body], Bod
     return functools.partial(_register, server, notes, timeout)
 
 
+def act(
+    server: FastMCP[Any], *, destructive: bool, idempotent: bool, timeout: float = 1200.0
+) -> Callable[[Body], Body]:
+    """Register a tool that does something outside which is no change of ours, such as giving an agent work. Callers
+    who may only read do not see it; a change that follows from it goes through `consent` like any other."""
+    notes = ToolAnnotations(
+        read_only_hint=False, destructive_hint=destructive, idempotent_hint=idempotent, open_world_hint=True
+    )
+    return functools.partial(_register, server, notes, timeout)
+
+
 def change(
     server: FastMCP[Any], *, destructive: bool, idempotent: bool, timeout: float = 1200.0
 ) -> Callable[[Body], Body]:
@@ -62,16 +73,17 @@ def change(
     notes = ToolAnnotations(
         read_only_hint=False, destructive_hint=destructive, idempotent_hint=idempotent, open_world_hint=True
     )
-    return functools.partial(_register, server, notes, timeout)
+    return functools.partial(_register, server, notes, timeout, answer=ChangeAnswer)
 
 
 def changes_something(tool: Tool) -> bool:
     return not (tool.annotations and tool.annotations.read_only_hint)
 
 
-def _register(server: FastMCP[Any], notes: ToolAnnotations, timeout: float, body: Body) -> Body:
+def _register(
+    server: FastMCP[Any], notes: ToolAnnotations, timeout: float, body: Body, *, answer: type[Answer] | None = None
+) -> Body:
     hints = get_type_hints(body, include_extras=True)
-    answer = hints["return"] if notes.read_only_hint else ChangeAnswer
 
     @functools.wraps(body)
     async def run(*args: Any, **kwargs: Any) -> Any:
@@ -98,11 +110,16 @@ def _register(server: FastMCP[Any], notes: ToolAnnotations, timeout: float, body
         run,
         description=inspect.getdoc(body),
         annotations=notes,
-        output_schema=lean_schema(answer),
+        output_schema=lean_schema(answer or _answer_of(hints["return"])),
     )
     tool.parameters = flat(tool.parameters)
     server.add_tool(tool)
     return body
+
+
+def _answer_of(hint: Any) -> type[Answer]:
+    """The answer among what a body may return; the other is a question to the person."""
+    return next(kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type) and issubclass(kind, Answer))
 
 
 def flat(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The MCP server through which an AI client finds A2A agents, gives them work and follows it."""

@@ -1,0 +1,106 @@
+"""What an agent asks goes to the person: a question by a form, a change by the way every change of ours takes.
+
+A yes to a change is sent only from here, inside `consent.carry_out`: under a grant that a person gave in a dialog or a
+terminal (or a rule in the settings file), for exactly this question of exactly this task, once.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from quarterdeck.bridge.messages import Question, grant_part, new_message
+from quarterdeck.keel.answers import clip, one_line
+from quarterdeck.keel.changes import Change, Changes, Plan, Report, Seen, Target
+from quarterdeck.keel.consent import ask_form, can_ask, carry_out
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.identity import caller_of
+
+if TYPE_CHECKING:
+    from fastmcp import Context
+    from mcp_types import InputRequiredResult
+
+    from quarterdeck.bridge.client import Line
+    from quarterdeck.bridge.follow import Follower
+    from quarterdeck.bridge.tasks import Memory, Record
+    from quarterdeck.keel.consent import ChangeAnswer
+
+ANSWER_FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "answer": {
+            "type": "string",
+            "title": "Answer",
+            "description": "What to tell the agent. Never type a password or key here.",
+            "default": "",
+        }
+    },
+    "required": ["answer"],
+}
+LONGEST_QUESTION = 3000
+
+
+async def ask_question(ctx: Context, record: Record, question: Question) -> str | InputRequiredResult:
+    """The person's answer; empty where the client cannot ask, or nobody answered."""
+    if not can_ask(ctx) or len(question.text) > LONGEST_QUESTION:
+        return ""
+    message = f"The agent {record.agent} asks about {record.title!r}:\n\n{question.text}\n\n(task {record.id})"
+    asked = await ask_form(ctx, "answer", message, ANSWER_FORM, f"{record.id} {question.id}")
+    if not isinstance(asked, tuple):
+        return asked
+    action, content = asked
+    typed = content.get("answer") if action == "accept" and isinstance(content, dict) else None
+    return typed.strip() if isinstance(typed, str) else ""
+
+
+async def ask_approval(
+    ctx: Context, changes: Changes, memory: Memory, follower: Follower, line: Line, record: Record, question: Question
+) -> ChangeAnswer | InputRequiredResult:
+    """Let a person decide on the change; a yes is passed on to the agent."""
+    plan = _plan(memory, follower, line, record, question, caller_of(ctx).id)
+    result = await carry_out(ctx, changes, plan)
+    pending = getattr(result, "change_id", None) or getattr(result, "request_state", None)
+    if pending:
+        await memory.set_approval(record.id, pending)
+    return result
+
+
+def _plan(memory: Memory, follower: Follower, line: Line, record: Record, question: Question, caller: str) -> Plan:
+    asked = question.change
+    assert asked is not None
+    change = Change(
+        server="bridge",
+        tool="answer_task",
+        summary=f"let agent {record.agent} do this: {asked.change or 'what it did not say'}",
+        # The name keeps policy's globs usable; the fingerprint binds the yes to this question of this task.
+        targets=(
+            Target(
+                kind="change",
+                name=clip(one_line(asked.change_id), 80) or record.id,
+                context=record.agent,
+                fingerprint=f"{record.id} {question.id}",
+            ),
+        ),
+        before=asked.before or "(the agent did not say)",
+        after=asked.after or "(the agent did not say)",
+        undo=asked.undo or "(the agent did not say)",
+        exact=json.dumps([record.id, record.remote, question.id, asdict(asked)], sort_keys=True),
+        warnings=("These are the agent's own words.",),
+    )
+
+    async def apply() -> str:
+        now = await memory.get(record.id, record.caller)
+        still = Question.of(now.question)
+        if now.state != "input_required" or still is None or still != question:
+            raise Refusal(f"{record.agent} does not ask this any more. Nothing was sent.")
+        parts = [{"text": "yes"}, grant_part(question, caller)]
+        message = new_message(str(uuid.uuid4()), parts, task=record.remote, context=record.context)
+        await follower.reply(record, line, message, question.id, "grant")
+        return f"Told {record.agent} yes."
+
+    async def verify(report: Report) -> Seen:
+        return Seen(True, "It goes on.")
+
+    return Plan(change, apply, verify)

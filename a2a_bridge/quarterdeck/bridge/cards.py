@@ -1,0 +1,216 @@
+"""An agent's card: fetched within limits, read, its signature verified, a change of it noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from quarterdeck.bridge.limits import BadAnswer
+from quarterdeck.keel import web
+from quarterdeck.keel.answers import clip, one_line, plain
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.guard import place_of
+from quarterdeck.keel.redact import redact
+
+if TYPE_CHECKING:
+    from a2a.types.a2a_pb2 import AgentCard
+
+Json = dict[str, Any]
+
+LARGEST = 512 * 1024
+WELL_KNOWN = ("/.well-known/agent-card.json", "/.well-known/agent.json")
+MOST_SKILLS = 200
+ALGORITHMS = ["ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]
+
+
+@dataclass(frozen=True)
+class Skill:
+    id: str
+    about: str
+    words: str
+    """Everything the skill says about itself, for searching."""
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Card:
+    agent: str
+    place: str
+    title: str
+    about: str
+    version: str
+    skills: tuple[Skill, ...]
+    streaming: bool
+    speaks: tuple[str, ...]
+    """Protocol bindings and versions, as the card lists them."""
+    signature: str
+    header: str
+    """The header that the card wants an API key in; empty: a bearer token."""
+    proto: AgentCard
+    changed: float = 0.0
+    changed_what: str = ""
+
+
+def outside(text: Any, most: int = 300) -> str:
+    """A card's text, made fit to be shown on one line."""
+    return clip(redact(one_line(str(text))), most)
+
+
+async def fetch(http: httpx.AsyncClient, agent: str, place: str, seconds: float) -> Json:
+    """The card as JSON. An address that ends in .json is the card's own; else it stands at a well-known path."""
+    base = place.rstrip("/")
+    addresses = [place] if base.endswith(".json") else [base + path for path in WELL_KNOWN]
+    for address in addresses:
+        response = await web.get(http, address, f"agent {agent}", largest=LARGEST, total_s=seconds)
+        if response.status_code == 200:
+            body = web.json_of(response, f"agent {agent}")
+            if not isinstance(body, dict):
+                raise BadAnswer(f"The card of {agent} is no JSON object. Is its address that of an A2A agent?")
+            return body
+    raise BadAnswer(
+        f"{agent} shows no card: {addresses[0]} answered {response.status_code}. Is its address that of an A2A agent?"
+    )
+
+
+def read(agent: str, place: str, body: Json, signature: str) -> Card:
+    from a2a.client.card_resolver import parse_agent_card
+    from google.protobuf.json_format import ParseError
+
+    try:
+        proto = parse_agent_card(json.loads(json.dumps(body)))  # it changes what it is given
+    except (ParseError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise BadAnswer(f"The card of {agent} cannot be read: {outside(error, 160)}.") from None
+    if not proto.supported_interfaces:
+        raise BadAnswer(f"The card of {agent} names no address to talk to.")
+    skills = tuple(
+        Skill(
+            outside(skill.id or skill.name, 80),
+            outside(f"{skill.name}: {skill.description}" if skill.description else skill.name, 400),
+            plain(" ".join((skill.id, skill.name, skill.description, *skill.tags, *skill.examples)))[:4000],
+            tuple(outside(example, 160) for example in skill.examples[:3]),
+        )
+        for skill in proto.skills[:MOST_SKILLS]
+    )
+    header = ""
+    for scheme in proto.security_schemes.values():
+        api_key = scheme.api_key_security_scheme
+        if api_key.location == "header" and api_key.name:
+            header = api_key.name[:60]
+    return Card(
+        agent=agent,
+        place=place,
+        title=outside(proto.name, 80),
+        about=outside(proto.description, 600),
+        version=outside(proto.version, 40),
+        skills=skills,
+        streaming=proto.capabilities.streaming,
+        speaks=tuple(
+            outside(f"{one.protocol_binding} {one.protocol_version or '?'}", 40)
+            for one in proto.supported_interfaces[:8]
+        ),
+        signature=signature,
+        header=header if header.replace("-", "").replace("_", "").isalnum() else "",
+        proto=proto,
+    )
+
+
+def fingerprint(body: Json) -> tuple[str, dict[str, str]]:
+    """The digest of the card without its signatures, and of each part of it: what changed is named."""
+    unsigned = {key: value for key, value in body.items() if key != "signatures"}
+    parts = {str(key)[:60]: _digest(value)[:16] for key, value in list(unsigned.items())[:60]}
+    return _digest(unsigned), parts
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+# Signatures
+
+
+async def verified(http: httpx.AsyncClient, agent: str, place: str, body: Json, key_file: str) -> str:
+    """What its signature is worth, in words. Raises Refusal for a signature that is wrong, or missing where the
+    settings hold a key for it."""
+    if not body.get("signatures"):
+        if key_file:
+            raise BadAnswer(f"The card of {agent} is not signed, but the settings name a key for it: it is not used.")
+        return "not signed"
+    if key_file:
+        keys, whose = await asyncio.to_thread(_keys_of_file, agent, key_file), "by the key in the settings"
+    else:
+        keys, whose = await _published_keys(http, agent, place, body), "by a key that it publishes itself"
+        if not keys:
+            return "signed, but with a key that nobody here knows"
+    if not await asyncio.to_thread(_holds, body, keys):
+        raise BadAnswer(f"The signature on the card of {agent} is wrong: it is not used. Ask who runs it.")
+    return f"signed, verified {whose}"
+
+
+def _holds(body: Json, keys: dict[str | None, Any]) -> bool:
+    from a2a.client.card_resolver import parse_agent_card
+    from a2a.utils.signing import SignatureVerificationError, create_signature_verifier
+    from google.protobuf.json_format import ParseError
+    from jwt.exceptions import PyJWTError
+
+    def key_of(kid: str | None, jku: str | None) -> Any:
+        found = keys.get(kid) or keys.get(None)
+        if found is None:
+            raise PyJWTError("unknown key")
+        return found
+
+    try:
+        create_signature_verifier(key_of, ALGORITHMS)(parse_agent_card(json.loads(json.dumps(body))))
+    except (SignatureVerificationError, ParseError, ValueError, TypeError, AttributeError, RecursionError):
+        return False
+    return True
+
+
+def _keys_of_file(agent: str, key_file: str) -> dict[str | None, Any]:
+    try:
+        text = Path(key_file).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(f"The key of {agent} in {key_file} cannot be read ({type(error).__name__}). Mend it.") from None
+    if "-----BEGIN" in text:
+        return {None: text}
+    try:
+        return _keys_of_set(json.loads(text))
+    except ValueError:
+        raise Refusal(f"{key_file} is neither a PEM key nor a JSON key set. Mend it.") from None
+
+
+def _keys_of_set(found: Any) -> dict[str | None, Any]:
+    from jwt import PyJWK
+    from jwt.exceptions import PyJWTError
+
+    keys: dict[str | None, Any] = {}
+    listed = found.get("keys", [found]) if isinstance(found, dict) else []
+    for one in listed[:20] if isinstance(listed, list) else []:
+        if isinstance(one, dict) and one.get("kty") != "oct":  # a shared secret proves nothing
+            try:
+                keys[one.get("kid")] = PyJWK(one)
+            except PyJWTError:
+                continue
+    return keys
+
+
+async def _published_keys(http: httpx.AsyncClient, agent: str, place: str, body: Json) -> dict[str | None, Any]:
+    """Keys at an address the signature names, if that is the agent's own host: another's would prove nothing."""
+    import base64
+
+    keys: dict[str | None, Any] = {}
+    for signature in body["signatures"][:4] if isinstance(body["signatures"], list) else []:
+        try:
+            protected = str(signature["protected"])
+            jku = json.loads(base64.urlsafe_b64decode(protected + "=" * (-len(protected) % 4))).get("jku")
+            if isinstance(jku, str) and place_of(jku) == place_of(place):
+                response = await web.get(http, jku, f"the keys of agent {agent}", largest=LARGEST, total_s=10.0)
+                keys |= _keys_of_set(web.json_of(response, f"the keys of agent {agent}"))
+        except (KeyError, TypeError, ValueError, AttributeError, Refusal):
+            continue
+    return keys

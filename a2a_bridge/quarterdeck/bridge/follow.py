@@ -1,0 +1,415 @@
+"""Following tasks: one listener a task reads the agent's stream, remembers what happened and wakes whoever waits.
+
+The listener belongs to the bridge and not to a tool call, so a call that is cut off or gives up loses nothing. Where a
+stream breaks, or another process began the task, the agent is asked how it stands, and its stream is taken up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from quarterdeck.bridge.messages import STATES, question_of, text_of
+from quarterdeck.bridge.tasks import Memory, Record, is_gone
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.settings import BridgeSettings
+
+if TYPE_CHECKING:
+    from quarterdeck.bridge.client import Line
+
+Json = dict[str, Any]
+Report = Callable[[str], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 128
+"""Streams that are read at once; further tasks wait for their turn."""
+MOST_EVENTS = 10_000
+MOST_ARTIFACTS = 100
+SAVE_EVERY_S = 0.5
+FIRST_POLL_S, LAST_POLL_S = 0.05, 5.0
+SETTLE_S = 10.0
+"""An answer may take so long to show at the agent, and a message to show in its list."""
+NEWS = 50
+
+
+@dataclass
+class Followed:
+    """A task that is listened to in this process."""
+
+    record: Record
+    line: Line
+    artifacts: list[Json] = field(default_factory=list)
+    news: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=NEWS))
+    told: int = 0
+    """How many news there were; each has a number."""
+    size: int = 0
+    waiters: set[asyncio.Event] = field(default_factory=set)
+    listener: asyncio.Task[None] | None = None
+    saved_at: float = 0.0
+    saved_state: tuple[str, str] = ("", "")
+    changed: bool = False
+    """Artifacts came that are not saved yet."""
+    quiet: bool = False
+    """The agent was just heard, so it need not be asked."""
+    answered: dict[str, float] = field(default_factory=dict)
+    """Questions that were answered, and when: for a moment the agent may still show them."""
+
+    def wake(self) -> None:
+        for event in self.waiters:
+            event.set()
+
+
+class Follower:
+    def __init__(self, settings: BridgeSettings, memory: Memory) -> None:
+        self._settings, self._memory = settings, memory
+        self._followed: dict[str, Followed] = {}
+        self._gate = asyncio.Semaphore(AT_ONCE)
+
+    @property
+    def full(self) -> bool:
+        """Whether a message would have to wait for its turn."""
+        return self._gate.locked()
+
+    async def close(self) -> None:
+        listeners = [one.listener for one in self._followed.values() if one.listener is not None]
+        for listener in listeners:
+            listener.cancel()
+        await asyncio.gather(*listeners, return_exceptions=True)
+        self._followed.clear()
+
+    # Sending
+
+    def begin(self, record: Record, line: Line, message: Json) -> None:
+        """Send the message that begins a task, and listen."""
+        self._listen(self._take(record, line), message)
+
+    async def reply(self, record: Record, line: Line, message: Json, question: str, kind: str) -> None:
+        """Send an answer into a task, once, and listen. Returns when the agent has it."""
+        followed = self._take(record, line)
+        await self._memory.begin_message(message["messageId"], record.id, question, kind, SETTLE_S)
+        if followed.listener is not None:
+            followed.listener.cancel()
+            await asyncio.gather(followed.listener, return_exceptions=True)
+        before = (followed.record.state, followed.record.question)
+        followed.record.state, followed.record.question = "working", ""
+        followed.answered[question] = time.time()
+        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._listen(followed, message, arrived)
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                await asyncio.shield(arrived)
+        except TimeoutError:
+            raise Refusal(
+                f"{record.agent} did not confirm the answer within {self._settings.timeout_s:g} s. It is not sent "
+                f"again; wait_for_task {record.id} says how it goes on."
+            ) from None
+        except Refusal:
+            followed.answered.pop(question, None)
+            if not followed.record.over:
+                followed.record.state, followed.record.question = before
+            raise
+
+    def _take(self, record: Record, line: Line) -> Followed:
+        followed = self._followed.get(record.id)
+        if followed is None:
+            self._forget_some()
+            followed = self._followed[record.id] = Followed(record, line)
+        return followed
+
+    def _forget_some(self) -> None:
+        """Tasks that rest and that nobody waits for need no place here: memory has them."""
+        if len(self._followed) > 1000:
+            for id, one in list(self._followed.items()):
+                if (one.listener is None or one.listener.done()) and not one.waiters:
+                    del self._followed[id]
+
+    def _listen(self, followed: Followed, message: Json | None, arrived: asyncio.Future[None] | None = None) -> None:
+        followed.listener = asyncio.create_task(self._run(followed, message, arrived))
+
+    # Listening
+
+    async def _run(self, followed: Followed, message: Json | None, arrived: asyncio.Future[None] | None) -> None:
+        record = followed.record
+        try:
+            async with asyncio.timeout(self._settings.longest_s):
+                if message is not None:
+                    async with self._gate:
+                        if record.state == "queued":
+                            with suppress(Refusal):  # what is wrong with the agent, sending says
+                                await followed.line.card()
+                            record.state = "sending"
+                            await self._memory.save(record)
+                        await self._send(followed, message, arrived)
+                await self._keep_up(followed)
+        except TimeoutError:
+            pass  # the task goes on at the agent; the next question about it listens again
+        except Refusal as error:
+            await self._end(followed, "failed", str(error))
+        except Exception as error:
+            log.exception("listening to %s broke off", record.id)
+            await self._end(followed, "failed", f"Listening broke off ({type(error).__name__}).")
+        finally:
+            if arrived is not None and not arrived.done():
+                arrived.set_result(None)
+            followed.wake()
+
+    async def _send(self, followed: Followed, message: Json, arrived: asyncio.Future[None] | None) -> None:
+        from quarterdeck.bridge.client import Lost, NotSent, Unknown
+        from quarterdeck.bridge.limits import BadAnswer
+
+        record, id = followed.record, message["messageId"]
+        first = not record.remote
+        try:
+            async for place, event in followed.line.send(message, "" if first else record.place):
+                record.place = place
+                await self._apply(followed, event)
+                if arrived is not None and not arrived.done():
+                    await self._memory.end_message(id, sent=True)
+                    arrived.set_result(None)
+        except (NotSent, BadAnswer, Unknown) as error:
+            if first and not record.remote:
+                sent = "" if isinstance(error, NotSent) else " Whether it began something is for the agent to say."
+                await self._end(followed, "failed", f"{error} Nothing was sent." if not sent else f"{error}{sent}")
+            elif arrived is not None and not arrived.done():
+                if isinstance(error, NotSent):
+                    await self._memory.end_message(id, sent=False)
+                record.state, followed.quiet = "input_required", True
+                arrived.set_exception(Refusal(str(error)))
+            else:
+                raise Refusal(str(error)) from None
+        except Lost as error:
+            log.info("%s: %s", record.id, error)
+
+    async def _keep_up(self, followed: Followed) -> None:
+        """Until the task rests: take its stream up again, or ask how it stands, ever less often."""
+        from quarterdeck.bridge.client import Lost, NotSent, Unknown
+
+        record, pause = followed.record, FIRST_POLL_S
+        while not record.resting:
+            if not record.remote and not await self._search(followed):
+                return
+            heard = record.heard
+            try:
+                if not followed.quiet:
+                    await self._apply(followed, {"task": await followed.line.get(record.place, record.remote)})
+                if record.resting:
+                    return
+                async for event in followed.line.subscribe(record.place, record.remote):
+                    await self._apply(followed, event)
+                    pause = FIRST_POLL_S
+            except Unknown:
+                await self._end(
+                    followed, "failed", f"{record.agent} does not know this task any more; it may have been restarted."
+                )
+                return
+            except (Lost, NotSent):
+                pass
+            followed.quiet = False
+            if record.resting:
+                return
+            await asyncio.sleep(pause)
+            pause = FIRST_POLL_S if record.heard != heard and pause < 1 else min(pause * 2, LAST_POLL_S)
+
+    async def _search(self, followed: Followed) -> bool:
+        """A message was sent and no word came back: look whether the agent has a task of it. Never send it again."""
+        record, pause = followed.record, 0.2
+        until = record.created + SETTLE_S  # another process may be sending it at this moment
+        while True:
+            if await self._find(followed):
+                return True
+            if time.time() > until:
+                break
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 3.0)
+        await self._end(
+            followed,
+            "unknown",
+            f"It is not known whether {record.agent} got this, and it was not sent again. Ask the person before you "
+            "delegate it anew: it might then be done twice.",
+        )
+        return False
+
+    async def _find(self, followed: Followed) -> bool:
+        """Whether an instance of the agent lists a task that our message began."""
+        record, all_places = followed.record, list(followed.line.agent.places)
+        for place in [record.place] if record.place in all_places else all_places:
+            with suppress(Refusal):
+                found = await followed.line.search(place, record.message)
+                if found is not None:
+                    record.place = place
+                    await self._apply(followed, {"task": found})
+                    return True
+        return False
+
+    async def refresh(self, record: Record, line: Line) -> Record:
+        """How a task stands, as far as can be found out now; starts to listen where nobody does."""
+        followed = self._take(record, line)
+        busy = followed.listener is not None and not followed.listener.done()
+        if busy or (record.over and record.state != "unknown"):
+            return followed.record
+        followed.record = record
+        if not followed.artifacts:
+            followed.artifacts = await self._memory.artifacts(record.id)
+        followed.answered = await self._memory.answered(record.id)
+        if record.resting and record.remote:
+            with suppress(Refusal):
+                await self._apply(followed, {"task": await line.get(record.place, record.remote)})
+                await self._save(followed, now=True)
+        if record.state == "unknown" and not record.remote:
+            with suppress(Refusal):  # perhaps it shows by now
+                await self._find(followed)
+        if record.state == "queued":
+            if is_gone(record.place):
+                await self._end(followed, "failed", "It was never sent: the bridge was stopped before its turn came.")
+        elif not followed.record.resting:
+            self._listen(followed, None)
+        return followed.record
+
+    async def cancel(self, record: Record, line: Line) -> None:
+        """Ask the agent to stop it, and remember what it says to that."""
+        followed = self._take(record, line)
+        answer = await line.cancel(record.place, record.remote)
+        await self._apply(followed, {"task": answer})
+        await self._save(followed, now=True)
+        followed.wake()
+
+    async def wait(
+        self, record: Record, seconds: float, report: Report | None = None, *, from_start: bool = False
+    ) -> Record:
+        """Until the task rests or the time is up. Each of the agent's words is reported as it comes."""
+        followed = self._followed.get(record.id)
+        if followed is None:
+            return record
+        woken = asyncio.Event()
+        followed.waiters.add(woken)
+        until = time.monotonic() + seconds
+        told = 0 if from_start else followed.told
+        try:
+            while True:
+                woken.clear()
+                for number, words in [one for one in followed.news if one[0] > told]:
+                    told = number
+                    if report is not None:
+                        with suppress(Exception):  # progress that nobody hears is no reason to stop
+                            await report(words)
+                listening = followed.listener is not None and not followed.listener.done()
+                if followed.record.resting or not listening or time.monotonic() >= until:
+                    break
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                        await woken.wait()
+        finally:
+            followed.waiters.discard(woken)
+        return followed.record
+
+    # What is heard
+
+    async def _apply(self, followed: Followed, event: Json) -> None:
+        record = followed.record
+        kind, body = next(((key, value) for key, value in event.items() if isinstance(value, dict)), ("", {}))
+        followed.told += 1
+        if followed.told > MOST_EVENTS:
+            raise Refusal(f"{record.agent} sent more than {MOST_EVENTS} events and is not listened to any longer.")
+        if kind == "message":
+            record.context = str(body.get("contextId", record.context))[:200]
+            record.state, record.said = "completed", text_of(body)
+            self._replace_artifacts(
+                followed, [{"artifactId": "reply", "name": "reply", "parts": body.get("parts", [])}]
+            )
+            await self._save(followed, now=True)
+            return
+        remote = str(body.get("id" if kind == "task" else "taskId", ""))
+        if not await self._is_ours(record, remote):
+            raise Refusal(f"{record.agent} answered about another task than ours, and is not listened to.")
+        record.context = str(body.get("contextId", ""))[:200] if not record.context else record.context
+        record.heard, followed.quiet = time.time(), True
+        if kind == "artifactUpdate":
+            self._add_artifact(followed, body)
+        elif kind == "task":
+            self._replace_artifacts(followed, body.get("artifacts", []))
+        if "status" in body:
+            self._new_status(followed, body["status"])
+        await self._save(followed, now=False)
+        followed.wake()
+
+    async def _is_ours(self, record: Record, remote: str) -> bool:
+        if not remote or len(remote) > 200:
+            return False
+        if record.remote:
+            return remote == record.remote
+        if await self._memory.others_with(record, remote):
+            return False
+        record.remote = remote
+        return True
+
+    def _new_status(self, followed: Followed, status: Json) -> None:
+        record = followed.record
+        if record.over and record.state != "unknown":
+            return
+        record.state = STATES.get(str(status.get("state")), record.state if record.state != "sending" else "submitted")
+        words = text_of(status.get("message"))
+        if words and words != record.said:
+            record.said = words
+            followed.news.append((followed.told, words))
+        record.question = ""
+        if record.state in ("input_required", "auth_required"):
+            question = question_of(status)
+            if time.time() - followed.answered.get(question.id, 0.0) < SETTLE_S:
+                record.state = "working"
+            else:
+                record.question = question.stored()
+
+    def _add_artifact(self, followed: Followed, update: Json) -> None:
+        artifact = update.get("artifact") or {}
+        self._count(followed, artifact)
+        followed.changed = True
+        known = [one for one in followed.artifacts if one.get("artifactId") == artifact.get("artifactId")]
+        if update.get("append") and known:
+            known[0].setdefault("parts", []).extend(artifact.get("parts", []))
+        elif known:
+            followed.artifacts[followed.artifacts.index(known[0])] = artifact
+        else:
+            followed.artifacts.append(artifact)
+            followed.news.append((followed.told, f"made {str(artifact.get('name') or 'an artifact')[:80]}"))
+
+    def _replace_artifacts(self, followed: Followed, artifacts: list[Json]) -> None:
+        followed.size = 0
+        for artifact in artifacts:
+            self._count(followed, artifact)
+        if artifacts:
+            followed.artifacts, followed.changed = list(artifacts[:MOST_ARTIFACTS]), True
+
+    def _count(self, followed: Followed, artifact: Json) -> None:
+        followed.size += sum(len(part.get("text", "")) + len(part.get("raw", "")) for part in artifact.get("parts", []))
+        if followed.size > self._settings.largest_mb << 20 or len(followed.artifacts) >= MOST_ARTIFACTS:
+            raise Refusal(
+                f"{followed.record.agent} made more than {self._settings.largest_mb} MB or {MOST_ARTIFACTS} artifacts, "
+                "and is not listened to any longer."
+            )
+
+    async def _save(self, followed: Followed, *, now: bool) -> None:
+        record = followed.record
+        standing = (record.remote, record.state)
+        due = (
+            standing[0] != followed.saved_state[0]
+            or record.resting
+            or time.monotonic() - followed.saved_at > SAVE_EVERY_S
+        )
+        if now or due:
+            followed.saved_at, followed.saved_state = time.monotonic(), standing
+            artifacts, followed.changed = followed.artifacts if followed.changed else None, False
+            await self._memory.save(record, artifacts)
+
+    async def _end(self, followed: Followed, state: str, words: str) -> None:
+        record = followed.record
+        record.state, record.said, record.question, record.heard = state, words, "", time.time()
+        with suppress(Refusal):
+            await self._save(followed, now=True)
+        followed.wake()

@@ -1,0 +1,219 @@
+"""kill -9 of the bridge or of the agent, in each phase: the task is found again, and nothing is sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastmcp import Client
+
+from quarterdeck.bridge.server import create_server
+from quarterdeck.keel.settings import Settings
+
+CREW = Path(__file__).parents[1] / "data" / "crew"
+
+
+class Process:
+    """One process that is killed and begun again."""
+
+    def __init__(self, command: list[str], env: dict[str, str], ready: str, *, stderr: bool) -> None:
+        self._command, self._env, self._ready, self._stderr = command, env, ready, stderr
+        self._running: subprocess.Popen[str] | None = None
+
+    async def start(self) -> str:
+        """What it said when it was ready, as the pattern's group."""
+        pipe = {"stderr": subprocess.PIPE} if self._stderr else {"stdout": subprocess.PIPE}
+        running = subprocess.Popen(self._command, env={**os.environ, **self._env}, text=True, **pipe)  # type: ignore[call-overload]  # noqa: ASYNC220
+        self._running = running
+        stream = running.stderr if self._stderr else running.stdout
+
+        def read() -> str:
+            for line in stream:
+                if found := re.search(self._ready, line):
+                    return found.group(1)
+            raise AssertionError("it ended before it was ready")
+
+        return await asyncio.wait_for(asyncio.to_thread(read), 30)
+
+    def kill(self) -> None:
+        if self._running is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._running.pid, signal.SIGKILL)
+            self._running.communicate()
+            self._running = None
+
+
+async def eventually(what: str, true: Callable[[], Awaitable[Any]], seconds: float = 25) -> Any:
+    async with asyncio.timeout(seconds):
+        while not (found := await true()):
+            await asyncio.sleep(0.05)
+    assert found, what
+    return found
+
+
+async def call(client: Client[Any], tool: str, **arguments: Any) -> dict[str, Any]:
+    result = await client.call_tool(tool, arguments)
+    assert result.structured_content is not None
+    return result.structured_content
+
+
+@asynccontextmanager
+async def killable_bridge(settings: Settings) -> AsyncIterator[Process]:
+    name, url = next(iter(settings.bridge.agents.items()))
+    env = {
+        "QUARTERDECK_HOME": str(settings.home),
+        "XDG_CONFIG_HOME": str(settings.home),
+        "QUARTERDECK_BRIDGE_AGENTS": f"{name}={url}",
+    }
+    command = [sys.executable, "-P", "-m", "quarterdeck.deck.main", "serve", "bridge", "--http", "--port", "0"]
+    bridge = Process(command, env, r"bridge +(http://\S+)", stderr=True)
+    try:
+        yield bridge
+    finally:
+        bridge.kill()
+
+
+# (what it is told, what is true when the bridge is killed, the state in the end)
+PHASES = {
+    "sent, and no word came back yet": ("mute", "sending", "completed"),
+    "working": ("hold", "working", "completed"),
+    "asking": ("ask", "input_required", "input_required"),
+    "over": ("echo", "completed", "completed"),
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("phase", PHASES)
+async def test_a_killed_bridge_finds_its_task_again(phase: str, ship: Any) -> None:
+    text, state, end = PHASES[phase]
+    started = await ship()
+    async with killable_bridge(started.settings) as bridge:
+        async with Client(await bridge.start()) as client:
+
+            async def arrived() -> bool:
+                listed = await call(client, "list_tasks")
+                return len(started.crew.received) == 1 and listed["tasks"][0]["state"] == state
+
+            view = await call(client, "delegate", agent="crew", text=text, wait_s=0)
+            await eventually(f"the task is {state}", arrived)
+            bridge.kill()
+            with suppress(Exception):
+                await client.close()
+        async with Client(await bridge.start()) as client:
+            await call(client, "check_task", task=view["task"])
+            started.crew.go.set()
+
+            async def over() -> bool:
+                seen = await call(client, "wait_for_task", task=view["task"], wait_s=2)
+                return bool(seen["state"] == end)
+
+            await eventually(f"it is {end}", over)
+            if end == "input_required":
+                assert (await call(client, "answer_task", task=view["task"], text="red"))["output"] == "answered: red"
+    assert len(started.crew.received) == (2 if end == "input_required" else 1)
+
+
+@pytest.mark.timeout(120)
+async def test_a_bridge_killed_while_an_answer_is_on_its_way_does_not_send_it_again(ship: Any) -> None:
+    started = await ship()
+    async with killable_bridge(started.settings) as bridge:
+        async with Client(await bridge.start()) as client:
+            view = await call(client, "delegate", agent="crew", text="ask")
+            sending = asyncio.create_task(call(client, "answer_task", task=view["task"], text="slowly", wait_s=20))
+
+            async def arrived() -> bool:
+                return len(started.crew.received) == 2
+
+            await eventually("the answer arrived", arrived)
+            bridge.kill()
+            with suppress(Exception):
+                await sending
+        async with Client(await bridge.start()) as client:
+            twice = await client.call_tool(
+                "answer_task", {"task": view["task"], "text": "again", "wait_s": 0}, raise_on_error=False
+            )
+            assert twice.is_error or (twice.structured_content or {})["state"] == "working"
+            started.crew.go.set()
+
+            async def over() -> bool:
+                seen = await call(client, "wait_for_task", task=view["task"], wait_s=2)
+                return bool(seen["state"] == "completed")
+
+            await eventually("it is over", over)
+    assert [message["parts"][0]["text"] for message in started.crew.received] == ["ask", "slowly"]
+
+
+async def test_a_task_that_a_killed_bridge_never_sent_is_said_to_be_so(tmp_path: Path) -> None:
+    from quarterdeck.bridge.tasks import Memory, Record
+    from quarterdeck.keel.identity import local_user
+
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)  # noqa: ASYNC221
+    memory = Memory(tmp_path)
+    place = f"process {gone.stdout.strip()}"
+    await memory.begin(Record("t-queued", f"local:{local_user()}", "crew", "x", place, "m1", state="queued"))
+    memory.close()
+    settings = Settings.model_validate({"home": tmp_path, "bridge": {"agents": {"crew": "http://127.0.0.1:9"}}})
+    async with Client(create_server(settings)) as client:
+        view = await call(client, "check_task", task="t-queued")
+        assert view["state"] == "failed"
+        assert "never sent" in view["said"]
+
+
+@asynccontextmanager
+async def killable_agent(tmp_path: Path, *, remembers: bool) -> AsyncIterator[tuple[Process, Path, Settings]]:
+    from quarterdeck.crew.ports import free_socket
+
+    listener = free_socket()
+    port = listener.getsockname()[1]
+    listener.close()
+    log = tmp_path / "received"
+    command = [sys.executable, "-m", "quarterdeck.crew", str(port), str(log)]
+    command += [str(tmp_path / "store.json")] if remembers else []
+    agent = Process(command, {"PYTHONPATH": str(CREW)}, r"(http://\S+)", stderr=False)
+    settings = {"home": tmp_path / "home", "bridge": {"agents": {"crew": f"http://127.0.0.1:{port}"}, "timeout_s": 3}}
+    try:
+        await agent.start()
+        yield agent, log, Settings.model_validate(settings)
+    finally:
+        agent.kill()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("text", "state"), [("hold", "working"), ("ask", "input_required"), ("mute", "sending")])
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_a_killed_agent_gets_nothing_twice(text: str, state: str, remembers: bool, tmp_path: Path) -> None:
+    async with killable_agent(tmp_path, remembers=remembers) as (agent, log, settings):
+        async with Client(create_server(settings)) as client:
+            view = await call(client, "delegate", agent="crew", text=text, wait_s=0)
+
+            async def reached() -> bool:
+                return log.exists() and (await call(client, "check_task", task=view["task"]))["state"] == state
+
+            await eventually(state, reached)
+            agent.kill()
+            during = await call(client, "wait_for_task", task=view["task"], wait_s=0.5)
+            assert during["state"] in (state, "working")
+            await agent.start()
+            ends = {state, "working"} if remembers and text != "mute" else {"failed", "unknown"}
+            if text == "ask":
+                ends.add("input_required")  # the bridge only hears that it is gone when it asks again
+
+            async def settled() -> bool:
+                seen = await call(client, "wait_for_task", task=view["task"], wait_s=1)
+                return seen["state"] in ends
+
+            await eventually(f"one of {ends}", settled)
+            if remembers and text == "ask":
+                done = await call(client, "answer_task", task=view["task"], text="blue")
+                assert done["output"] == "answered: blue"
+    messages = log.read_text().splitlines()
+    assert len(messages) == (2 if remembers and text == "ask" else 1)
