@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.deck.serve import SERVERS, make
+from quarterdeck.deck.serve import make
 from quarterdeck.keel.identity import CHANGE, READ, Caller
 
 if TYPE_CHECKING:
     from quarterdeck.keel.flowengine import Engine
     from quarterdeck.keel.settings import Settings
 
+TOOLS = ("stats", "kubectl", "logs")
 AGENT = Caller("agent:remediation", frozenset({READ, CHANGE}), client="remediation")
 
 
@@ -24,7 +25,7 @@ async def crew(settings: Settings) -> AsyncIterator[Engine]:
     from quarterdeck.agents.runtime.toolbox import Toolbox
     from quarterdeck.keel import flows
 
-    servers: dict[str, Any] = {name: settings.agents.servers.get(name) or make(name, settings) for name in SERVERS}
+    servers: dict[str, Any] = {name: settings.agents.servers.get(name) or make(name, settings) for name in TOOLS}
     token = settings.agents.servers_token.get_secret_value()
     async with Toolbox(servers, AGENT, token=token, at_once=settings.agents.at_once) as tools:
         await tools.open()
