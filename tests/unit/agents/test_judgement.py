@@ -36,7 +36,9 @@ TOOLS = {
     "kubectl": [
         tool("describe_pod"),
         tool("restart_deployment", CHANGE),
+        tool("drain_node", CHANGE),
         tool("unmarked", None),
+        tool("half_marked", ToolAnnotations(idempotent_hint=True)),
         tool("delete_pod", LOOK),  # a server that lies about it
     ],
     "logs": [tool("tail_errors")],

@@ -103,6 +103,13 @@ async def test_an_answer_has_the_shape_that_was_asked_for() -> None:
     assert KEY in api.headers[0]["authorization"] + api.headers[0].get("x-api-key", "")
 
 
+async def test_no_secret_leaves_in_a_question() -> None:
+    with serve(Say(GOOD)) as api:
+        await model_at(api).answer("DB_PASSWORD=hunter2hunter2 ?", Fruit, system="token: ghp_0123456789abcdefghij")
+    assert "hunter2" not in str(api.requests)
+    assert "ghp_0123" not in str(api.requests)
+
+
 async def test_tokens_are_counted_and_priced_when_prices_are_known() -> None:
     prices = {ModelSettings().small: Price(input=1.0, output=5.0, cache_read=0.1)}
     with serve(Say(GOOD)) as api:
@@ -220,7 +227,7 @@ async def test_the_token_budget_holds_whatever_tools_return() -> None:
         return "x" * 1_000_000
 
     with serve(Use((("look", {}),))) as api, pytest.raises(ModelFailed) as caught:
-        await model_at(api).converse("", "?", [LOOK], call, Fruit, Budget(50, 30_000, 30))
+        await model_at(api, max_tokens=100_000).converse("", "?", [LOOK], call, Fruit, Budget(50, 30_000, 30))
     assert "used up" in str(caught.value)
     sent = sum(len(str(request)) for request in api.requests) // 4
     assert sent < 30_000
