@@ -17,10 +17,12 @@ from quarterdeck.keel.flowdb import BUSY_S, Database
 from quarterdeck.keel.flowowners import Owners
 from quarterdeck.keel.flowrecords import Records
 from quarterdeck.keel.flowrun import dumps
-from quarterdeck.keel.flows import Flow, FlowFailed, Item
+from quarterdeck.keel.flows import Flow, FlowFailed, Item, asks
 
 LOOK_S = 0.5
 """How soon it is seen what happened in a flow that another process runs."""
+
+SOON_S = 0.1
 
 T = TypeVar("T")
 
@@ -75,6 +77,32 @@ class Desk:
                     data = {"state": flow.state, "result": flow.result, "error": flow.error}
                     yield Item(after, "end", text, flow.updated, None, data)
                     return
+                await rung(bell, 15.0 if self._runs_here(id) else LOOK_S / 2)
+
+    async def whole(self, id: str) -> tuple[Flow, builtins.list[Item]]:
+        """A flow and everything that happened in it, in one look."""
+
+        def look() -> tuple[Flow | None, builtins.list[Item]]:
+            flow, items = self.records.flow(id), builtins.list[Item]()
+            while flow and (page := self.records.items(id, items[-1].cursor if items else 0)):
+                items += page
+            return flow, items
+
+        flow, items = await self._look(look)
+        if flow is None:
+            raise Refusal(f"There is no flow {plain(id)[:60]!r}.")
+        return flow, items
+
+    async def settled(self, id: str, after: int = 0) -> tuple[Flow, builtins.list[Item]]:
+        """The same, once the flow has ended or asked something after the cursor `after`."""
+        with self.bells.hung(id) as bell:
+            if self._runs_here(id):  # many flows end in a moment, and then one look is enough
+                await rung(bell, SOON_S)
+            while True:
+                bell.clear()
+                flow, items = await self.whole(id)
+                if asks(flow, items, after) or (flow.ended and self._settled(id)):
+                    return flow, items
                 await rung(bell, 15.0 if self._runs_here(id) else LOOK_S / 2)
 
     async def answer(self, id: str, question: str, answer: dict[str, Any]) -> None:

@@ -118,6 +118,12 @@ class Item:
     """The id of the question that was asked or answered."""
 
 
+def asks(flow: Flow, items: list[Item], after: int) -> bool:
+    """Whether a question is open that was asked after the cursor `after`."""
+    open = flow.question.id if flow.question is not None else ""
+    return any(item.kind == "question" and item.question == open and item.cursor > after for item in reversed(items))
+
+
 FLOWS: dict[str, Body] = {}
 """Every flow of this process by its name."""
 

@@ -6,6 +6,7 @@ For tests, for trying an agent out, and for work that costs nothing to start aga
 from __future__ import annotations
 
 import asyncio
+import builtins
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.keel.flows import FLOWS, Body, Flow, FlowFailed, Item, Question, State, StepFailed, current
+from quarterdeck.keel.flows import FLOWS, Body, Flow, FlowFailed, Item, Question, State, StepFailed, asks, current
 
 MOST = 10_000
 """Flows kept; the oldest that ended are forgotten first."""
@@ -89,13 +90,13 @@ class MemoryRun:
             return None
         finally:
             self.question, self._answer = None, None
-            if self.state == "waiting":
-                self.state = "working"
+            self.state = "working"
 
     def answer(self, question: str, answer: dict[str, Any]) -> None:
         if self.question is None or self.question.id != question or self._answer is None or self._answer.done():
             raise Refusal("That question is not open any more; the first answer counts.")
         self._answer.set_result(answer)
+        self.question, self.state = None, "working"
         self.say("answer", str(answer.get("text") or ""), None, answer, question)
 
     async def now(self) -> float:
@@ -175,8 +176,18 @@ class MemoryEngine:
     async def status(self, id: str) -> Flow:
         return self._run(id).seen()
 
-    async def items(self, id: str, after: int = 0) -> list[Item]:
+    async def items(self, id: str, after: int = 0) -> builtins.list[Item]:
         return self._run(id).items[after:]
+
+    async def whole(self, id: str) -> tuple[Flow, builtins.list[Item]]:
+        run = self._run(id)
+        return run.seen(), run.items[:]
+
+    async def settled(self, id: str, after: int = 0) -> tuple[Flow, builtins.list[Item]]:
+        run = self._run(id)
+        while not run.seen().ended and not asks(run.seen(), run.items, after):
+            await run.news()
+        return run.seen(), run.items[:]
 
     async def result(self, id: str) -> dict[str, Any]:
         run = self._run(id)
@@ -188,7 +199,7 @@ class MemoryEngine:
 
     async def list(
         self, *, name: str = "", state: str = "", prefix: str = "", limit: int = 100, offset: int = 0
-    ) -> list[Flow]:
+    ) -> builtins.list[Flow]:
         found = [
             run.seen()
             for run in reversed(self._runs.values())

@@ -47,7 +47,8 @@ from quarterdeck.keel.flows import Flow, Item
 from quarterdeck.keel.identity import Caller
 
 log = logging.getLogger(__name__)
-MOST_ITEMS = 5_000
+EVERY_ITEM = 1 << 40
+"""A cursor behind all others."""
 DEFAULT_PAGE = 50
 SCANNED = 10_000
 """A caller's newest tasks that a list looks through."""
@@ -60,6 +61,8 @@ class Engine(Protocol):
     async def start(self, name: str, argument: dict[str, Any], id: str) -> str: ...
     async def status(self, id: str) -> Flow: ...
     async def items(self, id: str, after: int = 0) -> list[Item]: ...
+    async def whole(self, id: str) -> tuple[Flow, list[Item]]: ...
+    async def settled(self, id: str, after: int = 0) -> tuple[Flow, list[Item]]: ...
     def watch(self, id: str, after: int = 0) -> AsyncIterator[Item]: ...
     async def list(
         self, *, name: str = "", state: str = "", prefix: str = "", limit: int = 100, offset: int = 0
@@ -79,9 +82,8 @@ class Handler(RequestHandler):
     async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task | Message:
         validate_history_length(params.configuration)
         id, after = await self._accept(params, caller_in(context))
-        if not params.configuration.return_immediately:
-            await self._settled(id, after)
-        task = await self._task(id)
+        immediately = params.configuration.return_immediately
+        task = tasks.task(*await (self._engine.whole(id) if immediately else self._engine.settled(id, after)))
         found: Task = apply_history_length(task, params.configuration)
         return found
 
@@ -145,16 +147,9 @@ class Handler(RequestHandler):
         if params.configuration.HasField("task_push_notification_config"):
             await self._push.add(id, params.configuration.task_push_notification_config)
 
-    async def _settled(self, id: str, after: int) -> None:
-        async with aclosing(_iterate(self._engine.watch(id, after))) as items:
-            async for item in items:
-                if item.kind in ("question", "end"):
-                    return
-
     async def _stream(self, id: str, after: int) -> AsyncGenerator[tasks.Event, None]:
         """The task as it stands, then what happens to it, until it ends or waits for somebody."""
-        flow = await self._engine.status(id)
-        items = await self._engine.items(id)
+        flow, items = await self._engine.whole(id)
         yield tasks.task(flow, items)
         seen = items[-1].cursor if items else 0
         if flow.state in tasks.ENDED or (flow.question is not None and seen > after):
@@ -201,8 +196,7 @@ class Handler(RequestHandler):
         page = rest[:size]
         made = ListTasksResponse(page_size=size, total_size=len(found))
         for flow in page:
-            whole = await self._engine.status(flow.id)
-            task = tasks.task(whole, await self._engine.items(flow.id))
+            task = tasks.task(*await self._engine.whole(flow.id))
             if not params.include_artifacts:
                 task.ClearField("artifacts")
             made.tasks.append(apply_history_length(task, params))
@@ -229,24 +223,18 @@ class Handler(RequestHandler):
         await self._engine.cancel(flow.id)
         with suppress(TimeoutError):  # a step in another process may take two seconds to stop
             async with asyncio.timeout(5):
-                await self._settled_end(flow.id)
-        task = await self._task(flow.id)
+                await self._engine.settled(flow.id, EVERY_ITEM)
+        task = tasks.task(*await self._engine.whole(flow.id))
         if task.status.state != tasks.STATES["cancelled"]:
             raise TaskNotCancelableError(f"Task {flow.id} ended before it could be cancelled.")
         return task
-
-    async def _settled_end(self, id: str) -> None:
-        async with aclosing(_iterate(self._engine.watch(id, 0))) as items:
-            async for item in items:
-                if item.kind == "end":
-                    return
 
     @validate_request_params
     async def on_subscribe_to_task(self, params: SubscribeToTaskRequest, context: ServerCallContext) -> Any:
         flow = await self._mine(params.id, caller_in(context))
         if flow.state in tasks.ENDED:
             raise UnsupportedOperationError(f"Task {flow.id} has ended ({flow.state}); get it instead.")
-        async with aclosing(self._stream(flow.id, MOST_ITEMS)) as stream:
+        async with aclosing(self._stream(flow.id, EVERY_ITEM)) as stream:
             async for event in stream:
                 yield event
 
@@ -261,10 +249,6 @@ class Handler(RequestHandler):
         if flow.name != self._agent.flow:
             raise TaskNotFoundError
         return flow
-
-    async def _task(self, id: str) -> Task:
-        flow = await self._engine.status(id)
-        return tasks.task(flow, await self._engine.items(id))
 
     # Push notifications
 
