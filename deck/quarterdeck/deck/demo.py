@@ -1,7 +1,9 @@
-"""`quarterdeck demo`: a system breaks, is diagnosed by the real servers over MCP, and is mended with a person's yes.
+"""`quarterdeck demo`: a system breaks, is diagnosed by the real servers over MCP, and is mended with a person's yes;
+then it breaks again, and the remediation agent does the whole story by itself, up to the same question.
 
-Everything runs here: the practice system, its cluster, three MCP servers as separate processes, and this program in
-the part of the AI client. The state is a temporary folder, so your own audit trail and policy are not touched.
+Everything runs here: the practice system, its cluster, three MCP servers as separate processes, the agent, and this
+program in the part of the AI client. The state is a temporary folder, so your own audit trail and policy are not
+touched.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from fastmcp import Client
 
     from quarterdeck.titanium.story import PracticeWorld
+    from quarterdeck.titanium.world import World
 
 PATIENCE_S = 20.0
 SERVERS = ("stats", "kubectl", "logs")
@@ -36,10 +39,11 @@ class Stuck(Exception):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "A practice system breaks on this machine; MCP servers find out why, and restart it once you type yes. It "
-        "takes half a minute, needs no key, cluster or network, and touches nothing of yours."
+        "A practice system breaks on this machine; MCP servers find out why, and restart it once you type yes. Then it "
+        "breaks again, and the remediation agent does all of that by itself, up to the same question. It takes half a "
+        "minute, needs no key, cluster or network, and touches nothing of yours."
     )
-    parser.add_argument("--yes", action="store_true", help="do not ask you: approve the restart by itself")
+    parser.add_argument("--yes", action="store_true", help="do not ask you: approve by itself")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -91,14 +95,74 @@ async def demo(home: Path, *, yes: bool) -> int:
         step(8, "Is it well again?")
         await until(stats, "online")
         await show(stats, "get_system_stats")
-        step(9, "And it is on record.")
+        if answer["status"] != "done":
+            return 1
+
+        step(9, "Next night, nobody is there: a new version of auth-service fails. The remediation agent takes over.")
+        await asyncio.to_thread(break_again, world)
+        outcome, waited = await night(world, home, yes)
+        thinking += waited
+        step(10, "And all of it is on record.")
         trail(home)
         took = time.monotonic() - started - thinking
         say(
             f"\nDone in {took:.0f} s. Next, with your AI client: `quarterdeck world` runs this system to practise on, "
-            "and says how.\n`quarterdeck install CLIENT` connects it to your cluster; `quarterdeck doctor` checks that."
+            "and says how.\n`quarterdeck install CLIENT` connects it to your cluster; `quarterdeck doctor` checks "
+            "that.\nThe agent by itself: `quarterdeck diagnose` in a terminal, `quarterdeck agents` for A2A, REST and alerts."
         )
-        return 0 if answer["status"] == "done" else 1
+        return 0 if outcome in ("recovered", "refused") else 1
+
+
+def break_again(world: PracticeWorld) -> None:
+    """The blog's trouble passes; a rollout fails."""
+
+    def fails(inside: World) -> bool:
+        kind = inside.cluster.kinds.named("Pod")
+        assert kind is not None
+        pods = inside.cluster.store.all(kind, "titanium-local")
+        states = [one for pod in pods for one in pod["status"].get("containerStatuses") or []]
+        return any(one["name"] == "auth-service" and one["restartCount"] > 1 for one in states)
+
+    try:
+        world.clear()
+        world.wait_until(lambda inside: inside.all_ready(), "the practice system is well again", PATIENCE_S)
+        world.inject("bad-rollout")
+        world.wait_until(fails, "the new version fails", PATIENCE_S)
+    except TimeoutError as error:
+        raise Stuck(f"The practice system is too slow here ({error}). Try again on a quieter machine.") from None
+
+
+async def night(world: PracticeWorld, home: Path, yes: bool) -> tuple[str, float]:
+    """The agent's run: how it ended, and how long the person thought."""
+    from quarterdeck.deck.crew import crew
+    from quarterdeck.deck.diagnose import decisions
+    from quarterdeck.keel.settings import load
+
+    chosen = {"HOME": str(home), "CONFIG": "", "AGENTS_HEALTHY_S": "30", "AGENTS_STEADY_S": "3", "MODEL_API_KEY": ""}
+    own = {f"QUARTERDECK_{name}": value for name, value in chosen.items()}
+    settings = load({**world.environment(), **own, "XDG_CONFIG_HOME": str(home)})
+    waited = 0.0
+    async with crew(settings) as engine:
+        message = {"messageId": "demo", "role": "ROLE_USER", "parts": [{"text": "an alert"}]}
+        argument = {"message": message, "context": "demo", "caller": "the demo", "scopes": ["read", "change"]}
+        id = await engine.start("remediation", argument, id="demo")
+        deciding = asyncio.create_task(decisions(engine, settings))
+        try:
+            async for item in engine.watch(id):
+                if item.kind == "progress":
+                    say(f"    {item.share or 0:4.0%} {cut(item.text, columns() - 5)}")
+                elif item.kind == "question":
+                    asked = time.monotonic()
+                    await asyncio.to_thread(consent, home, str(item.data["change_id"]), yes)
+                    waited += time.monotonic() - asked
+        finally:
+            deciding.cancel()
+        flow = await engine.status(id)
+    if not flow.result:
+        raise Stuck(f"The agent broke off: {flow.error or flow.state}.")
+    for line in str(flow.result["text"]).splitlines()[:-1]:
+        say(f"    {cut(line, columns())}")
+    return str(flow.result["outcome"]), waited
 
 
 async def connect(stack: AsyncExitStack, name: str, world: PracticeWorld, home: Path) -> Client[Any]:

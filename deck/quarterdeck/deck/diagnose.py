@@ -62,7 +62,7 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
 
 async def follow(engine: Engine, settings: Settings, id: str, arguments: argparse.Namespace) -> int:
     """Show a run as it goes, ask what it asks, print what came of it."""
-    deciding = asyncio.create_task(_decisions(engine, settings))
+    deciding = asyncio.create_task(decisions(engine, settings))
     try:
         async for item in engine.watch(id):
             await _show(engine, settings, id, item)
@@ -124,7 +124,7 @@ def _ask_here(settings: Settings, change: str) -> None:
         print(f"quarterdeck: {error}", file=sys.stderr)
 
 
-async def _decisions(engine: Engine, settings: Settings) -> None:
+async def decisions(engine: Engine, settings: Settings) -> None:
     from quarterdeck.agents.runtime.approvals import Approvals
     from quarterdeck.keel.changes import Changes
 

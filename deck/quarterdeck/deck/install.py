@@ -35,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "configuration. It shows the change and keeps a copy of the old file. Restart the client afterwards."
     )
     common_arguments(parser)
-    parser.add_argument(
-        "servers", nargs="*", default=[], metavar="SERVER", help=f"{', '.join(SERVERS)} (default: all)"
-    )
+    parser.add_argument("servers", nargs="*", default=[], metavar="SERVER", help=f"{', '.join(SERVERS)} (default: all)")
     parser.add_argument(
         "--print", action="store_true", dest="show", help="print the entries to paste by hand, and write nothing"
     )

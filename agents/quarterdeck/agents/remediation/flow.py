@@ -94,7 +94,7 @@ async def _act(diagnosis: Diagnosis, action: Action, evidence: list[Evidence], a
     done = [await _done(action, answer)]
 
     began = "Done" if verdict == "done" else "It broke off, and may have been done"
-    await flows.progress(f"{began}: {clip(answer.get('summary') or '', 200)} Watching whether it helps", 0.8)
+    await flows.progress(f"{began}: {clip(answer.get('summary') or '', 200)}. Watching whether it helps", 0.8)
     limit = settings.healthy_s + settings.steady_s + 120
     given = (action.model_dump(), root.service, before.model_dump())
     seen = await flows.step("verify", _verify, *given, timeout_s=limit)
