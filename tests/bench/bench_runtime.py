@@ -156,7 +156,12 @@ async def calls(url: str, callers: int, number: int, mark: str) -> tuple[float, 
 
 @pytest.mark.timeout(600)
 def test_a_trivial_agent_on_the_runtime(tmp_path: Path) -> None:
-    programs = {"sdk memory": SDK_MEMORY, "ours memory": OURS_MEMORY, "sdk sqlite": SDK_SQLITE, "ours sqlite": OURS_SQLITE}
+    programs = {
+        "sdk memory": SDK_MEMORY,
+        "ours memory": OURS_MEMORY,
+        "sdk sqlite": SDK_SQLITE,
+        "ours sqlite": OURS_SQLITE,
+    }
     from contextlib import ExitStack
 
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
@@ -175,5 +180,7 @@ def test_a_trivial_agent_on_the_runtime(tmp_path: Path) -> None:
     for name in programs:
         print(f"\n{name:<12} {rate[name]:7.0f} calls/s   p95 {p95[name]:7.0f} ms", end="")
     print(f"\nin memory: {rate['sdk memory'] / rate['ours memory'] - 1:+.0%} overhead over the bare SDK")
-    print(f"durable: {rate['ours sqlite'] / rate['sdk sqlite']:.1f} × the calls, {p95['ours sqlite'] / p95['sdk sqlite']:.2f} × the p95")
+    print(
+        f"durable: {rate['ours sqlite'] / rate['sdk sqlite']:.1f} × the calls, {p95['ours sqlite'] / p95['sdk sqlite']:.2f} × the p95"
+    )
     assert rate["ours sqlite"] > rate["sdk sqlite"]

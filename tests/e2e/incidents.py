@@ -11,7 +11,9 @@ from quarterdeck.titanium.world import World
 
 Do = Callable[[World], None]
 NOT_READY = "HTTP probe failed with statuscode: 503"
-HANGS = 'Get "http://10.244.0.12:8000/health": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
+HANGS = (
+    'Get "http://10.244.0.12:8000/health": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
+)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,8 @@ async def demo(home: Path, *, yes: bool) -> int:
         say(
             f"\nDone in {took:.0f} s. Next, with your AI client: `quarterdeck world` runs this system to practise on, "
             "and says how.\n`quarterdeck install CLIENT` connects it to your cluster; `quarterdeck doctor` checks "
-            "and says how.\n`quarterdeck install CLIENT` connects it to your cluster; `quarterdeck doctor` checks that."
+            "that.\nThe agent by itself: `quarterdeck diagnose` in a terminal, `quarterdeck agents` for A2A, REST and "
+            "alerts."
         )
         return 0 if outcome in ("recovered", "refused") else 1
 
