@@ -23,9 +23,13 @@ _PATTERNS = tuple(
     for kind, weight, patterns in WORDINGS
 )
 # What users type reaches logs inside requests and quoted fields: it says nothing of the system.
-_REQUEST = re.compile(r'"(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) [^"]{0,2000}"')
+_REQUEST = re.compile(
+    r'"(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) [^"]{0,2000}"'
+    r'|\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) /\S{0,2000}|"(?:path|url|uri|route|target)": ?"/[^"]{0,2000}"'
+)
 _TYPED = re.compile(
-    r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua|referer|referrer|username|nick|headline|post)"
+    r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua"
+    r"|referer|referrer|username|nick|headline|post)"
     r"[\"']?\s*[=:]\s*(?:\"(?:[^\"\\]|\\.){0,2000}\"|'(?:[^'\\]|\\.){0,2000}')",
     re.IGNORECASE,
 )
