@@ -5,8 +5,8 @@ from __future__ import annotations
 from quarterdeck.agents.remediation import remedies
 from quarterdeck.agents.remediation.graph import Graph
 from quarterdeck.agents.remediation.models import Kind
-from quarterdeck.agents.remediation.scene import BAD_LEVELS, Scene, at_age
-from quarterdeck.agents.remediation.signs import COMPLAINTS
+from quarterdeck.agents.remediation.scene import BAD_LEVELS, Line, Scene, at_age
+from quarterdeck.agents.remediation.signs import COMPLAINTS, Sign
 from quarterdeck.agents.remediation.suspicion import SYMPTOMS, Suspicion, name_target, told
 from quarterdeck.agents.remediation.troubles import Trouble
 
@@ -17,6 +17,7 @@ def explain(scene: Scene, graph: Graph, trouble: Trouble) -> Suspicion:
     since = at_age(scene, trouble.began_s)
     fact = max(trouble.facts, key=lambda f: f.confidence, default=None)
     heard = told(scene, service, trouble.crashing, None if trouble.crashing else trouble.began_s)
+    heard.sort(key=lambda one: -one[0] * (0.6 if _about_the_well(scene, graph, one[1], one[2]) else 1.0))
     if fact is not None and fact.kind != "unknown":
         found = Suspicion(fact.kind, service, fact.confidence, fact.words, [], since, solid=True)
         for one in trouble.facts:
@@ -43,6 +44,16 @@ def explain(scene: Scene, graph: Graph, trouble: Trouble) -> Suspicion:
     if found.kind in ("bad_rollout", "image_pull", "missing_config") and service in scene.workloads:
         found.cite(*scene.workloads[service].cites)
     return found
+
+
+def _about_the_well(scene: Scene, graph: Graph, line: Line, sign: Sign) -> bool:
+    """Whether it complains about a service that looks well: then what else it says tells more."""
+    found = [c for c in graph.complaints if c.line is line and c.kind == sign.kind]
+    return bool(found) and not any(
+        c.outside or c.about in scene.empty or c.about in scene.offline or scene.pods_of(c.about, sick=True)
+        or not scene.pods_of(c.about)
+        for c in found
+    )  # fmt: skip
 
 
 def _by_rollout(kind: Kind) -> bool:

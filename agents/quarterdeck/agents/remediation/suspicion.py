@@ -49,6 +49,8 @@ def told(scene: Scene, service: str, crashed: bool, began_s: float | None = None
             continue
         for sign in signs_in(line.text):
             score = sign.weight * freshness(scene, line) * (1.0 if line.level != "warning" else 0.7)
+            if not crashed and _stopped(scene, line):
+                score *= 0.7
             age = scene.age(line.first)
             if began_s is not None and age is not None and age > 2 * began_s + 20:
                 score *= 0.6  # it said so long before the trouble began
@@ -58,6 +60,15 @@ def told(scene: Scene, service: str, crashed: bool, began_s: float | None = None
             if key not in found or score > found[key][0]:
                 found[key] = (score, line, sign)
     return sorted((one for one in found.values() if one[0] >= ENOUGH), key=lambda one: -one[0])
+
+
+def _stopped(scene: Scene, line: Line) -> bool:
+    """Whether a line that came again and again has not come for long, measured by how often it came."""
+    age = scene.age(line.last)
+    if line.count < 3 or age is None or line.first is None or line.last is None:
+        return False
+    every = (line.last - line.first).total_seconds() / (line.count - 1)
+    return age > 10 * every + 3
 
 
 def freshness(scene: Scene, line: Line) -> float:

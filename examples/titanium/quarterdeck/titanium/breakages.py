@@ -133,6 +133,7 @@ def renew(world: World) -> None:
     world.runtime.behaviours.clear()
     world._kept.clear()
     world._cures.clear()
+    world.runtime.missing.clear()
     calm(world)
     for node in _all(world, "Node"):
 
@@ -145,9 +146,11 @@ def renew(world: World) -> None:
     for kind in MADE:
         for object in _all(world, kind):
             if kind == "Pod":
-                held = world.cluster.kubelet.held.pop(object["metadata"]["uid"], None)
-                del held
+                world.cluster.kubelet.held.pop(object["metadata"]["uid"], None)
             world.cluster.delete(kind, object["metadata"]["name"], object["metadata"].get("namespace", NAMESPACE))
+    for service in _all(world, "Service"):
+        if service["metadata"]["name"] not in system.BY_NAME:
+            world.cluster.delete("Service", service["metadata"]["name"])
     for part in system.PARTS:
         world.cluster.create("Deployment", part.name, **copy.deepcopy(system.deployment(part)))
 
