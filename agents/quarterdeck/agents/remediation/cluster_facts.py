@@ -26,6 +26,8 @@ def resources(scene: Scene, one: Evidence) -> None:
         elif kind == "services":
             address = row.get("cluster-ip", "")
             scene.services[name] = address if names.is_address(address) else ""
+            for port in re.findall(r"\d{1,5}(?=[:/]|$)", row.get("port(s)", "")):
+                scene.ports.setdefault(int(port), []).append(name)
         elif kind == "endpoints" and row.get("endpoints", "") in ("", "<none>"):
             scene.empty[name] = one.id
         elif kind == "nodes":

@@ -7,7 +7,7 @@ from quarterdeck.agents.remediation.graph import Graph
 from quarterdeck.agents.remediation.models import Kind
 from quarterdeck.agents.remediation.scene import BAD_LEVELS, Line, Scene, at_age
 from quarterdeck.agents.remediation.signs import COMPLAINTS, Sign
-from quarterdeck.agents.remediation.suspicion import SYMPTOMS, Suspicion, name_target, told
+from quarterdeck.agents.remediation.suspicion import SYMPTOMS, Suspicion, name_target, stopped, told
 from quarterdeck.agents.remediation.troubles import Trouble
 
 
@@ -17,7 +17,10 @@ def explain(scene: Scene, graph: Graph, trouble: Trouble) -> Suspicion:
     since = at_age(scene, trouble.began_s)
     fact = max(trouble.facts, key=lambda f: f.confidence, default=None)
     heard = told(scene, service, trouble.crashing, None if trouble.crashing else trouble.began_s)
-    heard.sort(key=lambda one: -one[0] * (0.6 if _about_the_well(scene, graph, one[1], one[2]) else 1.0))
+    unfounded = [one for one in heard if _about_the_well(scene, graph, one[1], one[2])]
+    # Services start in any order, and complain until the others are there.
+    heard = [one for one in heard if one not in unfounded or (trouble.crashing or not stopped(one[1], 0.5))]
+    heard.sort(key=lambda one: -one[0] * (0.6 if one in unfounded else 1.0))
     if fact is not None and fact.kind != "unknown":
         found = Suspicion(fact.kind, service, fact.confidence, fact.words, [], since, solid=True)
         for one in trouble.facts:

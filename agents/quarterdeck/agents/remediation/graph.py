@@ -64,7 +64,7 @@ def graph_of(scene: Scene, topology: Topology | None = None) -> Graph:
         for sign in signs_in(line.text):
             if sign.kind not in COMPLAINTS or line.level in ("info", "debug"):
                 continue
-            ours, outside = targets(sign, known, line.service, addresses)
+            ours, outside = targets(sign, known, line.service, addresses, scene.ports)
             about = ours or outside
             if about is None:
                 continue

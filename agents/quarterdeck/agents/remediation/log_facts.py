@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC
 
 from quarterdeck.agents.remediation.cluster_facts import owner
 from quarterdeck.agents.remediation.fields import moment, number, rows, string, strings, whole
@@ -34,7 +35,17 @@ def errors(scene: Scene, one: Evidence) -> None:
             text = string(row, "text")
             count = max(1, whole(row, "count"))
             scene.lines.append(
-                Line(service, text, count, _level(text) or "error", first, last, one.id, last_words=_RESTARTED in where)
+                Line(
+                    service,
+                    text,
+                    count,
+                    _level(text) or "error",
+                    first,
+                    last,
+                    one.id,
+                    read=one.taken.astimezone(UTC),
+                    last_words=_RESTARTED in where,
+                )
             )
 
 
@@ -63,6 +74,7 @@ def digest(scene: Scene, one: Evidence) -> None:
                 one.id,
                 None if before is None else int(before),
                 max(1, whole(row, "count")),
+                one.taken.astimezone(UTC),
             )
         )
 
@@ -82,7 +94,19 @@ def newest(scene: Scene, one: Evidence) -> None:
         found = _CLOCK.match(row)
         at = moment(found[1], scene.taken) if found else None
         text = found[2] if found else row
-        scene.lines.append(Line(service, text, 1, level, at, at, one.id, last_words=_RESTARTED in row[:200]))
+        scene.lines.append(
+            Line(
+                service,
+                text,
+                1,
+                level,
+                at,
+                at,
+                one.id,
+                read=one.taken.astimezone(UTC),
+                last_words=_RESTARTED in row[:200],
+            )
+        )
 
 
 def _mark_read(scene: Scene, one: Evidence) -> None:
@@ -128,5 +152,6 @@ def without_doubles(lines: Iterable[Line]) -> list[Line]:
         old.level = old.level or line.level
         old.text = max(old.text, line.text, key=len)
         old.first = min((t for t in (old.first, line.first) if t is not None), default=None)
+        old.read = max((t for t in (old.read, line.read) if t is not None), default=None)
         old.last = max((t for t in (old.last, line.last) if t is not None), default=None)
     return list(kept.values())

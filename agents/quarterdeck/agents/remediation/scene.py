@@ -91,6 +91,8 @@ class Line:
     """How many there were in the window before, where that was compared …"""
     recent: int | None = None
     """… and how many in the window itself."""
+    read: datetime | None = None
+    """When the log was read."""
     last_words: bool = False
     """Whether a container wrote it before it ended."""
 
@@ -139,6 +141,8 @@ class Scene:
     """Services as stats names them → as the cluster does."""
     services: dict[str, str] = field(default_factory=dict)
     """Services of the cluster → their address."""
+    ports: dict[int, list[str]] = field(default_factory=dict)
+    """Port → the services of the cluster that listen on it."""
     empty: dict[str, str] = field(default_factory=dict)
     """Services without an endpoint → the evidence."""
     nodes: dict[str, str] = field(default_factory=dict)

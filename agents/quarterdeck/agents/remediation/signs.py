@@ -137,7 +137,9 @@ def _is_place(host: str) -> bool:
     return bool(_PLACE.search(host))
 
 
-def targets(sign: Sign, known: Collection[str], own: str, addresses: dict[str, str]) -> tuple[str | None, str | None]:
+def targets(
+    sign: Sign, known: Collection[str], own: str, addresses: dict[str, str], ports: dict[int, list[str]]
+) -> tuple[str | None, str | None]:
     """(the service of ours, else the host outside) that a complaint is about."""
     others = [name for name in known if name != own]
     for host, _ in sign.hosts:
@@ -146,10 +148,13 @@ def targets(sign: Sign, known: Collection[str], own: str, addresses: dict[str, s
                 return found, None
     if named := _spoken_of(sign.words, others):
         return named, None
+    outside = [host for host, port in sign.hosts if not names.is_address(host) and (port or len(host) > 2)]
     for _, port in sign.hosts:
+        listening = [name for name in ports.get(port, ()) if name != own]
+        if len(listening) == 1 and not outside:
+            return listening[0], None
         if port and (found := names.by_port(port, others)):
             return found, None
-    outside = [host for host, port in sign.hosts if not names.is_address(host) and (port or len(host) > 2)]
     if outside:
         return None, min(outside, key=lambda host: "." not in host)
     for host, port in sign.hosts:

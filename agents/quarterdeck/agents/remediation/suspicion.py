@@ -49,7 +49,7 @@ def told(scene: Scene, service: str, crashed: bool, began_s: float | None = None
             continue
         for sign in signs_in(line.text):
             score = sign.weight * freshness(scene, line) * (1.0 if line.level != "warning" else 0.7)
-            if not crashed and _stopped(scene, line):
+            if not crashed and line.count >= 3 and stopped(line, 3.0):
                 score *= 0.7
             age = scene.age(line.first)
             if began_s is not None and age is not None and age > 2 * began_s + 20:
@@ -62,13 +62,12 @@ def told(scene: Scene, service: str, crashed: bool, began_s: float | None = None
     return sorted((one for one in found.values() if one[0] >= ENOUGH), key=lambda one: -one[0])
 
 
-def _stopped(scene: Scene, line: Line) -> bool:
-    """Whether a line that came again and again has not come for long, measured by how often it came."""
-    age = scene.age(line.last)
-    if line.count < 3 or age is None or line.first is None or line.last is None:
+def stopped(line: Line, grace_s: float) -> bool:
+    """Whether a line had not come for long when it was read, measured by how often it came."""
+    if line.read is None or line.first is None or line.last is None:
         return False
-    every = (line.last - line.first).total_seconds() / (line.count - 1)
-    return age > 10 * every + 3
+    every = (line.last - line.first).total_seconds() / max(1, line.count - 1)
+    return (line.read - line.last).total_seconds() > 10 * every + grace_s
 
 
 def freshness(scene: Scene, line: Line) -> float:
