@@ -153,7 +153,7 @@ def targets(
         listening = [name for name in ports.get(port, ()) if name != own]
         if len(listening) == 1 and not outside:
             return listening[0], None
-        if port and (found := names.by_port(port, others)):
+        if port and not any("." in host for host in outside) and (found := names.by_port(port, others)):
             return found, None
     if outside:
         return None, min(outside, key=lambda host: "." not in host)

@@ -75,6 +75,11 @@ def taint_nodes(world: World, key: str, value: str, *, replace_pods_of: str) -> 
         world.cluster.delete("Pod", pod["metadata"]["name"])
 
 
+def untaint_nodes(world: World) -> None:
+    for node in _all(world, "Node"):
+        world.cluster.change("Node", node["metadata"]["name"], lambda n: n["spec"].pop("taints", None), namespace="")
+
+
 def autoscaler(world: World, service: str, most: int, now: int | None = None) -> None:
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": service}
     spec = {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": most}
