@@ -121,7 +121,16 @@ def _culprit(
         direct = [c for c in graph.complaints if c.by == one.service and freshness(scene, c.line) >= 0.6]
         if direct:
             return max(ends, key=lambda other: other.confidence)
+        # It says nothing, but what it needs is gone altogether.
+        near = [o for o in ends if o.service in graph.needs.get(one.service, ()) and _is_gone(scene, o.service)]
+        if near:
+            return max(near, key=lambda other: other.confidence)
     return None
+
+
+def _is_gone(scene: Scene, service: str) -> bool:
+    workload = scene.workloads.get(service)
+    return workload is not None and (workload.wanted == 0 or all(pod.sick for pod in scene.pods_of(service)))
 
 
 def _chain(one: Suspicion, shown: dict[str, Suspicion]) -> list[str]:

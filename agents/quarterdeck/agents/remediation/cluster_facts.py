@@ -146,6 +146,7 @@ def described(scene: Scene, one: Evidence) -> None:
     pod.cite = one.id
     pod.node = string(one.data, "node")
     pod.why = strings(one.data, "why_unhealthy")
+    pod.env = [name for c in rows(one.data, "containers") for name in strings(c, "env_names")]
     pod.ends = [string(c, "last_state") or string(c, "state") for c in rows(one.data, "containers")]
     for row in rows(one.data, "events"):
         scene.events.append(_event(scene, row, one.id))

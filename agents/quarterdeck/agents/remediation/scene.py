@@ -28,6 +28,8 @@ class Pod:
     ends: list[str] = field(default_factory=list)
     """How its containers ended: `exit code 137 (killed: SIGKILL), OOMKilled, 20s ago`."""
     why: list[str] = field(default_factory=list)
+    env: list[str] = field(default_factory=list)
+    """Names of its environment variables."""
 
     @property
     def sick(self) -> bool:
