@@ -244,6 +244,15 @@ def test_a_restart_alone_is_no_revision_to_go_back_from() -> None:
     assert found.action is None
 
 
+def test_a_revision_is_blamed_for_what_begins_soon_after_it_and_not_for_more() -> None:
+    change = "-    image: shop/orders:1.0; +    image: shop/orders:2.0"
+    soon = Case().crash("orders").error("orders", "panic: boom", ago=200).history("orders", "", change).judge()
+    assert root(soon) == ("bad_rollout", "orders")
+    case = Case().crash("orders").error("orders", "panic: boom", ago=10).history("orders", "", change)
+    case.extra[-1][2]["revisions"][-1]["created"] = "25m"
+    assert root(case.judge()) == ("crash_loop", "orders")
+
+
 def test_a_missing_secret_without_an_older_revision_is_left_to_a_person() -> None:
     case = Case().problem("Deployment orders", "CreateContainerConfigError", 'secret "pay" not found')
     case.pods["orders"] = [pod("orders", 0, "CreateContainerConfigError", "0/1")]

@@ -10,6 +10,9 @@ from quarterdeck.agents.remediation.signs import COMPLAINTS, Sign
 from quarterdeck.agents.remediation.suspicion import SYMPTOMS, Suspicion, name_target, stopped, told
 from quarterdeck.agents.remediation.troubles import Trouble
 
+SOON_S = 300.0
+"""What begins within this time after a new revision is laid to it."""
+
 
 def explain(scene: Scene, graph: Graph, trouble: Trouble) -> Suspicion:
     """The best explanation of one service's trouble, from what the cluster says and what its own log says."""
@@ -37,10 +40,8 @@ def explain(scene: Scene, graph: Graph, trouble: Trouble) -> Suspicion:
         found.words = f"{found.words} ({found.kind.replace('_', ' ')})" if found.kind not in SYMPTOMS else found.words
         found.kind, found.confidence = "bad_rollout", max(0.85, found.confidence)
         found.outside, found.about = False, ""
-    elif found.kind in ("crash_loop", "unknown", "readiness_failing", "bad_configuration") and _newly_rolled(
-        scene, service
-    ):
-        if trouble.crashing or trouble.unready:
+    elif found.kind in SYMPTOMS | {"bad_configuration"} and (trouble.crashing or trouble.unready):
+        if _newly_rolled(scene, trouble):
             found.kind, found.confidence = "bad_rollout", max(0.65, min(found.confidence, 0.75))
     found.solid = True
     found.cite(*trouble.cites)
@@ -67,17 +68,17 @@ def _by_rollout(kind: Kind) -> bool:
     )  # fmt: skip
 
 
-def _newly_rolled(scene: Scene, service: str) -> bool:
-    """Whether all pods are of a revision that came a short time ago and changed something."""
-    workload = scene.workloads.get(service)
+def _newly_rolled(scene: Scene, trouble: Trouble) -> bool:
+    """Whether the trouble began soon after a revision that changed something."""
+    workload = scene.workloads.get(trouble.service)
     if workload is None or len(workload.revisions) < 2:
         return False
     newest = workload.revisions[0]
     if not newest.current or newest.age_s is None or newest.age_s > 1800 or not remedies.changes_something(newest):
         return False
-    errors = [line.first for line in scene.lines_of(service) if line.level in BAD_LEVELS and line.first]
-    first = min((age for at in errors if (age := scene.age(at)) is not None), default=None)
-    return first is None or first <= newest.age_s + 30
+    errors = [line.first for line in scene.lines_of(trouble.service) if line.level in BAD_LEVELS and line.first]
+    began = max((age for at in errors if (age := scene.age(at)) is not None), default=trouble.began_s)
+    return began is not None and -30 <= newest.age_s - began <= SOON_S
 
 
 def _untold(scene: Scene, trouble: Trouble) -> Suspicion:
