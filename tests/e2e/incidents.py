@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from quarterdeck.titanium import breakages as b
 from quarterdeck.titanium.images import Behaviour
@@ -124,6 +125,29 @@ def secret(name: str, key: str) -> dict[str, object]:
     return {"secretKeyRef": {"name": name, "key": key}}
 
 
+def mounted(world: World) -> None:
+    """A new revision of the blog mounts a ConfigMap that is not there."""
+    world.remember("blog-service")
+
+    def alter(deployment: dict[str, Any]) -> None:
+        spec = deployment["spec"]["template"]["spec"]
+        spec["volumes"] = [{"name": "cfg", "configMap": {"name": "blog-cfg"}}]
+        spec["containers"][0]["volumeMounts"] = [{"name": "cfg", "mountPath": "/cfg"}]
+
+    world.cluster.change("Deployment", "blog-service", alter)
+
+
+def postgres(world: World, replicas: int, image: str = "postgres:16") -> None:
+    """A database of the cluster's own, which the system did not have."""
+    labels = {"app": "postgres"}
+    container = {"name": "postgres", "image": image, "resources": {}}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    world.cluster.create("Deployment", "postgres", metadata={"labels": labels}, spec=spec)
+    if world.cluster.get("Service", "postgres") is None:
+        world.cluster.create("Service", "postgres", spec={"selector": labels, "ports": [{"port": 5432}]})
+
+
 ROLL = "rollback_deployment"
 
 INCIDENTS: tuple[Incident, ...] = (
@@ -215,6 +239,42 @@ INCIDENTS: tuple[Incident, ...] = (
     Incident("full disk here, missing image there", steps(dies("user-service", "No space left on device (os error 28)"), lambda w: (b.set_image(w, "blog-service", "9.9.9"), None)[1]), ("disk_full", "image_pull"), "user-service", both(crashing("user-service"), waiting("blog-service", "ImagePullBackOff")), ((ROLL, "blog-service"),), services=("blog-service",), also=("disk_full", "user-service")),
     Incident("expired certificate here, redis at zero there", steps(fails("auth-service", "ERROR certificate has expired"), lambda w: b.scale(w, "redis", 0)), ("scaled_to_zero", "certificate_expired", "dependency_down"), "redis", both(unready("auth-service"), unready("user-service")), (("scale_deployment", "redis"),), services=("auth-service",), also=("certificate_expired", "auth-service")),
     Incident("quota here, port there", steps(lambda w: b.quota(w, 9), lambda w: b.scale(w, "api-gateway", 5), dies("blog-service", "bind: address already in use")), ("quota_exceeded", "port_in_use"), "api-gateway", both(noted("FailedCreate"), crashing("blog-service")), services=("blog-service",), also=("port_in_use", "blog-service")),
+    # more of everything, in other words
+    Incident('lb crashes', dies('load-balancer', '{"level":"fatal","msg":"listen tcp :7100: bind: permission denied"}'), ('permission_denied',), 'load-balancer', crashing('load-balancer')),
+    Incident('redis misconf', fails('redis', "2026 # MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled"), ('disk_full',), 'redis', both(unready('redis'), said('user-service', 'refused'))),
+    Incident('configmap volume', mounted, ('missing_config',), 'blog-service', noted('FailedMount'), (('rollback_deployment', 'blog-service'),)),
+    Incident('ready but cert expired in log', says('auth-service', 'ERROR javax.net.ssl.SSLHandshakeException: PKIX path validation failed: java.security.cert.CertPathValidatorException: validity check failed'), ('certificate_expired',), 'auth-service', said('auth-service', 'PKIX', 30)),
+    Incident('ready but dns in log', says('blog-service', '2026-11-21T07:00:00Z ERROR [main] io.grpc.NameResolver: failed to resolve name: auth-service: Temporary failure in name resolution'), ('dns_failure',), 'blog-service', said('blog-service', 'NameRes', 30)),
+    Incident('postgres in cluster at zero', steps(lambda w: postgres(w, 0), fails('user-service', 'org.postgresql.util.PSQLException: Connection to postgres:5432 refused. Check that the hostname and port are correct and that the postmaster is accepting TCP/IP connections.')), ('scaled_to_zero', 'dependency_down'), 'postgres', unready('user-service'), (('scale_deployment', 'postgres'),)),
+    Incident('postgres in cluster healthy but refusing', steps(lambda w: postgres(w, 1), fails('user-service', 'psycopg.OperationalError: connection failed: FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute')), ('too_many_connections',), 'user-service', unready('user-service'), services=('postgres',)),
+    Incident('postgres image bad', steps(lambda w: w.runtime.missing.add('titanium/postgres:1'), lambda w: postgres(w, 1, 'titanium/postgres:1'), fails('user-service', 'could not connect to server: Connection refused\n\tIs the server running on host "postgres" (10.96.5.5) and accepting TCP/IP connections on port 5432?')), ('image_pull',), 'postgres', both(unready('user-service'), waiting('postgres', 'ImagePullBackOff'))),
+    Incident('liveness plus deadlock', lambda w: w.behave('user-service', Behaviour(dead='Get "http://x": context deadline exceeded', says=('2026-11-21 ERROR o.a.c.ThreadPool - Found one Java-level deadlock',))), ('deadlock',), 'user-service', restarting('user-service'), (('restart_deployment', 'user-service'),)),
+    Incident('gunicorn timeouts', lambda w: w.behave('auth-service', Behaviour(unready='Get "http://x": context deadline exceeded', says=('[2026-11-21 07:00:00 +0000] [7] [CRITICAL] WORKER TIMEOUT (pid:31)',))), ('timeouts',), 'auth-service', unready('auth-service')),
+    Incident('gateway times out on blog which is down', steps(says('api-gateway', '{"level":"error","msg":"upstream timeout","upstream":"blog-service","error":"context deadline exceeded"}'), dies('blog-service', "Error: EACCES: permission denied, open '/data/x'")), ('permission_denied',), 'blog-service', crashing('blog-service')),
+    Incident('three services one redis oom', lambda w: w.behave('redis', Behaviour(dies=('Out of memory: Killed process 1 (redis-server)',), code=137, lives=1)), ('oom_killed',), 'redis', crashing('redis')),
+    Incident('crash 137 no word', dies('blog-service', 'INFO ok', code=137), ('unknown', 'oom_killed'), 'blog-service', crashing('blog-service')),
+    Incident('unready one of two pods', lambda w: w.behave('user-service', Behaviour(unready='HTTP probe failed with statuscode: 500', says=('ERROR: relation "sessions" does not exist at character 15',))), ('bad_configuration',), 'user-service', unready('user-service')),
+    Incident('rust panic', dies('auth-service', "thread 'main' panicked at src/main.rs:42:10:", 'called `Result::unwrap()` on an `Err` value: ParseIntError { kind: InvalidDigit }', code=101), ('crash_loop', 'bad_configuration'), 'auth-service', crashing('auth-service')),
+    Incident('dotnet', dies('auth-service', 'Unhandled exception. System.InvalidOperationException: The ConnectionString property has not been initialized.', code=134), ('bad_configuration', 'crash_loop'), 'auth-service', crashing('auth-service')),
+    Incident('mysql access', dies('user-service', 'django.db.utils.OperationalError: (1045, "Access denied for user \'app\'@\'10.2.2.2\' (using password: YES)")'), ('permission_denied',), 'user-service', crashing('user-service')),
+    Incident('mysql gone', fails('blog-service', 'MySQLdb.OperationalError: (2003, "Can\'t connect to MySQL server on \'mysql.db\' (111)")'), ('dependency_down',), 'mysql.db', unready('blog-service')),
+    Incident('rabbit', fails('blog-service', 'pika.exceptions.AMQPConnectionError: Connection to rabbitmq:5672 failed: [Errno 111] Connection refused'), ('dependency_down',), 'rabbitmq', unready('blog-service')),
+    Incident('cert of dependency named', fails('api-gateway', '{"level":"error","msg":"proxy error","error":"tls: failed to verify certificate: x509: certificate has expired or is not yet valid","upstream":"auth-service"}'), ('certificate_expired',), 'api-gateway', unready('api-gateway'), services=('auth-service',)),
+    Incident('rollout hidden by surge cap image', lambda w: b.bad_release(w, 'api-gateway', '1.5.0-rc1', dies=('{"level":"fatal","msg":"failed to load routes: yaml: line 14: mapping values are not allowed"}',), lives=0.5), ('bad_rollout',), 'api-gateway', crashing('api-gateway'), (('rollback_deployment', 'api-gateway'),)),
+    Incident('bad rollout oom', lambda w: b.bad_release(w, 'user-service', '1.4.3', leak_mib_s=400.0), ('bad_rollout', 'oom_killed'), 'user-service', restarting('user-service'), (('rollback_deployment', 'user-service'),)),
+    Incident('bad limit in revision', lambda w: b.change_container(w, 'blog-service', lambda c: c['resources'].update(requests={'memory': '16Mi', 'cpu': '50m'}, limits={'memory': '32Mi', 'cpu': '500m'})), ('oom_killed', 'bad_rollout'), 'blog-service', restarting('blog-service'), (('rollback_deployment', 'blog-service'),)),
+    Incident('hpa max, nothing else', lambda w: b.autoscaler(w, 'auth-service', 2), ('hpa_at_maximum',), 'auth-service', always),
+    Incident('hpa max chronic and crash elsewhere', steps(lambda w: b.autoscaler(w, 'auth-service', 2), dies('blog-service', 'disk full')), ('disk_full',), 'blog-service', crashing('blog-service')),
+    Incident('quota + surge', steps(lambda w: b.rush(w, 170), lambda w: b.quota(w, 9), lambda w: b.scale(w, 'api-gateway', 4)), ('quota_exceeded',), 'api-gateway', noted('FailedCreate')),
+    Incident('noisy innocent since start', steps(says('api-gateway', '{"level":"error","msg":"telemetry export failed: connection refused","endpoint":"otel-collector:4317"}'), dies('user-service', 'SQLITE_BUSY: database is locked')), ('database_locked',), 'user-service', crashing('user-service'), (('restart_deployment', 'user-service'),)),
+    Incident('noise in same service', steps(fails('auth-service', 'ERROR telemetry export failed: connection refused otel-collector:4317', 'FATAL: sorry, too many clients already')), ('too_many_connections',), 'auth-service', unready('auth-service')),
+    Incident('exec format', dies('blog-service', 'exec /app/server: exec format error', code=1), ('crash_loop', 'bad_configuration'), 'blog-service', crashing('blog-service')),
+    Incident('both pods gone node2+oom', steps(lambda w: w.inject('node-not-ready'), lambda w: w.behave('redis', Behaviour(leak_mib_s=80.0))), ('node_not_ready', 'oom_killed'), 'titanium-node-2', always, services=('redis',)),
+    Incident('node2 and cordon', lambda w: w.cluster.change('Node', 'titanium-node-1', lambda n: n['spec'].update(unschedulable=True), namespace=''), ('healthy',), '', always),
+    Incident('dependency chain crash', steps(lambda w: b.scale(w, 'redis', 0), dies('auth-service', 'ERROR user-service is not reachable: [Errno 111] Connection refused (user-service:8001)', 'SystemExit: giving up after 5 tries')), ('scaled_to_zero',), 'redis', both(crashing('auth-service'), unready('user-service')), (('scale_deployment', 'redis'),)),
+    Incident('grpc unavailable', fails('blog-service', 'rpc error: code = Unavailable desc = connection error: desc = "transport: Error while dialing: dial tcp 10.0.9.9:50051: connect: connection refused"'), ('dependency_down',), '10.0.9.9:50051', unready('blog-service')),
+    Incident('lock via liquibase', dies('user-service', 'liquibase.exception.LockException: Could not acquire change log lock.  Currently locked by user-service-abc (10.2.3.4) since 11/21/26 6:12 AM'), ('database_locked',), 'user-service', crashing('user-service')),
+    Incident('ulimit', fails('api-gateway', '{"level":"error","msg":"http: Accept error: accept tcp [::]:8000: accept4: too many open files; retrying in 1s"}'), ('too_many_connections',), 'api-gateway', unready('api-gateway')),
     # no evidence
     Incident("crash while the logs are away", dies("blog-service", "sqlite3.OperationalError: database is locked"), ("unknown",), "blog-service", crashing("blog-service"), blind=("logs",)),
     Incident("not ready while the logs are away", fails("auth-service", "ERROR certificate has expired"), ("unknown",), "auth-service", unready("auth-service"), blind=("logs",)),
@@ -224,4 +284,10 @@ INCIDENTS: tuple[Incident, ...] = (
     Incident("image missing while the stats are away", lambda w: (b.set_image(w, "user-service", "9.9.9"), None)[1], ("image_pull",), "user-service", waiting("user-service", "ImagePullBackOff"), ((ROLL, "user-service"),), blind=("stats",)),
 )  # fmt: skip
 
-KINDS = {kind for incident in INCIDENTS for kind in incident.kinds}
+
+def one_of_each() -> list[Incident]:
+    """The first incident of each answer."""
+    found: dict[tuple[str, ...], Incident] = {}
+    for incident in INCIDENTS:
+        found.setdefault(incident.kinds, incident)
+    return list(found.values())

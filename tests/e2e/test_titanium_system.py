@@ -96,6 +96,9 @@ def test_the_seed_story_breaks_the_blog_and_a_restart_heals_it(world: PracticeWo
         ("deadlock", "user-service", "0/1"),
         ("dependency", "user-service", "0/1"),
         ("unschedulable", "api-gateway", "Pending"),
+        ("config-map", "user-service", "CreateContainerConfigError"),
+        ("timeouts", "blog-service", "0/1"),
+        ("taint", "auth-service", "Pending"),
     ],
 )
 def test_a_fault_shows_in_the_pods_and_clears(world: PracticeWorld, fault: str, app: str, seen: str) -> None:
@@ -136,6 +139,11 @@ def test_a_surge_is_in_the_figures_and_in_prometheus(world: PracticeWorld) -> No
     bad = httpx.get(f"{world.prometheus_url}/api/v1/query", params={"query": "sum(rate("}, timeout=5)
     assert bad.status_code == 400
     assert bad.json()["errorType"] == "bad_data"
+
+
+def test_an_autoscaler_at_its_end_is_listed(world: PracticeWorld) -> None:
+    world.inject("autoscaler")
+    until_seen(world, "Deployment/api-gateway", "get", "hpa")
 
 
 def test_loki_finds_the_lines_of_a_service(world: PracticeWorld) -> None:

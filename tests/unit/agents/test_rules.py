@@ -179,6 +179,23 @@ def test_a_chain_of_complaints_is_followed_to_its_end() -> None:
     assert root(case.judge()) == ("readiness_failing", "postgres")
 
 
+def test_who_needs_whom_is_also_told_by_names_of_variables() -> None:
+    case = Case().crash("postgres", "PANIC: could not write: No space left on device").unready("orders")
+    container = {"name": "orders", "env_names": ["LOG_LEVEL", "POSTGRES_HOST"]}
+    described = {"name": case.pods["orders"][0]["name"], "containers": [container]}
+    case.extra.append(("kubectl.describe_pod", {}, described, ""))
+    found = case.judge()
+    assert [(cause.kind, cause.service) for cause in found.causes] == [("disk_full", "postgres")]
+    assert found.causes[0].affects == ["orders"]
+
+
+def test_known_topology_explains_who_suffers_in_silence() -> None:
+    case = Case().crash("postgres", "FATAL: sorry, too many clients already").unready("orders")
+    assert len(case.judge().causes) == 2
+    found = rules.judge(case.evidence(), {"orders": ["postgres"]})
+    assert [(cause.kind, cause.affects) for cause in found.causes] == [("too_many_connections", ["orders"])]
+
+
 def test_a_dependency_outside_the_cluster_is_named() -> None:
     found = Case().crash("mailer", "Error: connect ECONNREFUSED smtp.partner.example:587").judge()
     assert root(found) == ("dependency_down", "smtp.partner.example")
@@ -225,6 +242,15 @@ def test_a_restart_alone_is_no_revision_to_go_back_from() -> None:
     found = case.history("orders", "", "+ annotations:; +   kubectl.kubernetes.io/restartedAt: 2026-11-21").judge()
     assert root(found) == ("crash_loop", "orders")
     assert found.action is None
+
+
+def test_a_revision_is_blamed_for_what_begins_soon_after_it_and_not_for_more() -> None:
+    change = "-    image: shop/orders:1.0; +    image: shop/orders:2.0"
+    soon = Case().crash("orders").error("orders", "panic: boom", ago=200).history("orders", "", change).judge()
+    assert root(soon) == ("bad_rollout", "orders")
+    case = Case().crash("orders").error("orders", "panic: boom", ago=10).history("orders", "", change)
+    case.extra[-1][2]["revisions"][-1]["created"] = "25m"
+    assert root(case.judge()) == ("crash_loop", "orders")
 
 
 def test_a_missing_secret_without_an_older_revision_is_left_to_a_person() -> None:

@@ -467,6 +467,9 @@ def test_the_root_exception_of_a_java_trace_is_found() -> None:
     assert signs_in(trace)[0].kind == "dns_failure"
 
 
+PORTS = {8001: ["user-service"], 8002: ["auth-service"]}
+
+
 @pytest.mark.parametrize(
     ("line", "service", "outside"),
     [
@@ -474,6 +477,8 @@ def test_the_root_exception_of_a_java_trace_is_found() -> None:
         ("connect ECONNREFUSED redis-master.shop.svc.cluster.local:6379", "redis", None),
         ('{"error":"dial tcp 10.96.0.9:8001: connect: connection refused","upstream":"user-service"}', "user-service", None),
         ("dial tcp 10.96.7.7:5432: connect: connection refused", "orders-db", None),
+        ("dial tcp 10.96.0.9:8001: connect: connection refused", "user-service", None),
+        ("dial tcp 10.96.0.9:9999: connect: connection refused", None, "10.96.0.9:9999"),
         ("could not connect to server: Connection refused, port 3306", None, None),
         ("Error: connect ECONNREFUSED pg.prod.internal:5432", None, "pg.prod.internal"),
         ('connection to server at "pg.prod.internal" (10.9.0.4), port 5432 failed: Connection refused\n\tIs the server running on that host and accepting TCP/IP connections?', None, "pg.prod.internal"),
@@ -487,7 +492,7 @@ def test_a_complaint_names_whom_it_is_about(line: str, service: str | None, outs
     known = ["redis", "user-service", "auth-service", "orders-db", "blog-service"]
     signs = [sign for sign in signs_in(line) if sign.kind == "dependency_down"]
     assert signs, line
-    assert targets(signs[0], known, "blog-service", {"10.96.7.7": "orders-db"}) == (service, outside)
+    assert targets(signs[0], known, "blog-service", {"10.96.7.7": "orders-db"}, PORTS) == (service, outside)
 
 
 def test_places_in_programs_are_no_hosts() -> None:
@@ -498,7 +503,7 @@ def test_places_in_programs_are_no_hosts() -> None:
 @given(st.text(max_size=400))
 def test_any_text_at_all_is_read(text: str) -> None:
     for sign in signs_in(text):
-        targets(sign, ["redis", "a"], "a", {})
+        targets(sign, ["redis", "a"], "a", {}, {})
         assert len(sign.words) <= 300
 
 

@@ -1,7 +1,7 @@
 """Collect the evidence of an incident, phase by phase, through the tools of the ops servers.
 
     collector = Collector(call)
-    seen = await collector.detect()            # what is offline, what is unhealthy; about="blog" adds a service to look at
+    seen = await collector.detect()            # what is offline, what is unhealthy; about="blog" names one more
     seen += await collector.logs(seen)         # errors and kinds of lines of the services that look bad
     seen += await collector.metrics()          # traffic now and before, memory and CPU
     seen += await collector.surroundings(seen) # sick pods, rollouts, what the sick ones need, nodes, quotas …
@@ -20,7 +20,8 @@ from typing import Any
 
 from quarterdeck.agents.remediation.graph import complaints_of
 from quarterdeck.agents.remediation.models import Evidence
-from quarterdeck.agents.remediation.scene import Scene, scene_of
+from quarterdeck.agents.remediation.reader import scene_of
+from quarterdeck.agents.remediation.scene import Scene
 from quarterdeck.agents.runtime.toolbox import Said
 
 MOST_CALLS = 40

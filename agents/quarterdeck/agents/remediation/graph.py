@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from quarterdeck.agents.remediation.models import Kind
 from quarterdeck.agents.remediation.scene import Line, Scene
 from quarterdeck.agents.remediation.signs import COMPLAINTS, Sign, hosts_in, signs_in, targets
 
+_ADDRESS_OF = re.compile(r"(\w{2,60}?)_(?:SERVICE_)?(?:HOST|URL|URI|ADDR|ADDRESS|ENDPOINT|DSN|BASE_URL|SERVERS?|PORT)")
 Topology = Mapping[str, Iterable[str]]
 """Service → what it needs, for those who know it beforehand."""
 
@@ -60,11 +62,17 @@ def graph_of(scene: Scene, topology: Topology | None = None) -> Graph:
     for service, needed in (topology or {}).items():
         graph.needs.setdefault(service, set()).update(needed)
     known, addresses = scene.known, scene.addresses
+    for pod in scene.pods:
+        for variable in pod.env:
+            # `USER_SERVICE_URL` and `REDIS_HOST` say who is called.
+            meant = _ADDRESS_OF.fullmatch(variable)
+            if meant and (found := names.same(meant[1], known)) and found != pod.service:
+                graph.needs.setdefault(pod.service, set()).add(found)
     for line in scene.lines:
         for sign in signs_in(line.text):
             if sign.kind not in COMPLAINTS or line.level in ("info", "debug"):
                 continue
-            ours, outside = targets(sign, known, line.service, addresses)
+            ours, outside = targets(sign, known, line.service, addresses, scene.ports)
             about = ours or outside
             if about is None:
                 continue

@@ -49,18 +49,17 @@ _ADVICE: dict[Kind, tuple[str, ...]] = {
     ),
     "readiness_failing": ("Ask the health address what it waits for; separate readiness from what others do.",),
     "liveness_failing": (
-        "Find out why it does not answer (threads, locks, CPU throttling); allow the probe more time if it only is slow.",
+        "Find out why it does not answer (threads, locks, CPU throttling); give the probe time if it is only slow.",
     ),
     "dependency_down": ("Bring the dependency back first; let those who need it wait and retry with back-off.",),
     "dns_failure": ("Check the name, the cluster's DNS pods (coredns) and network policies for port 53.",),
     "database_locked": (
-        "Switch SQLite to write-ahead logging (PRAGMA journal_mode=WAL) and set a busy_timeout; keep write transactions "
-        "short.",
+        "Switch SQLite to write-ahead logging (PRAGMA journal_mode=WAL) and set a busy_timeout; keep writes short.",
         "For many writers at once move to a database server.",
     ),
     "too_many_connections": (
-        "Bound each pool so that all pods together stay below the database's maximum; look for connections that are not "
-        "given back; put a pooler such as PgBouncer in front.",
+        "Bound each pool so that all pods together stay below the database's maximum; look for connections that are "
+        "not given back; put a pooler such as PgBouncer in front.",
     ),
     "disk_full": ("Free space or enlarge the volume; rotate logs, bound what is stored, and alert at 80 %.",),
     "permission_denied": ("Check file owners (fsGroup, runAsUser), the service account's rights and credentials.",),

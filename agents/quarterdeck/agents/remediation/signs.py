@@ -23,9 +23,13 @@ _PATTERNS = tuple(
     for kind, weight, patterns in WORDINGS
 )
 # What users type reaches logs inside requests and quoted fields: it says nothing of the system.
-_REQUEST = re.compile(r'"(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) [^"]{0,2000}"')
+_REQUEST = re.compile(
+    r'"(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) [^"]{0,2000}"'
+    r'|\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) /\S{0,2000}|"(?:path|url|uri|route|target)": ?"/[^"]{0,2000}"'
+)
 _TYPED = re.compile(
-    r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua|referer|referrer|username|nick|headline|post)"
+    r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua"
+    r"|referer|referrer|username|nick|headline|post)"
     r"[\"']?\s*[=:]\s*(?:\"(?:[^\"\\]|\\.){0,2000}\"|'(?:[^'\\]|\\.){0,2000}')",
     re.IGNORECASE,
 )
@@ -133,7 +137,9 @@ def _is_place(host: str) -> bool:
     return bool(_PLACE.search(host))
 
 
-def targets(sign: Sign, known: Collection[str], own: str, addresses: dict[str, str]) -> tuple[str | None, str | None]:
+def targets(
+    sign: Sign, known: Collection[str], own: str, addresses: dict[str, str], ports: dict[int, list[str]]
+) -> tuple[str | None, str | None]:
     """(the service of ours, else the host outside) that a complaint is about."""
     others = [name for name in known if name != own]
     for host, _ in sign.hosts:
@@ -142,10 +148,13 @@ def targets(sign: Sign, known: Collection[str], own: str, addresses: dict[str, s
                 return found, None
     if named := _spoken_of(sign.words, others):
         return named, None
-    for _, port in sign.hosts:
-        if port and (found := names.by_port(port, others)):
-            return found, None
     outside = [host for host, port in sign.hosts if not names.is_address(host) and (port or len(host) > 2)]
+    for _, port in sign.hosts:
+        listening = [name for name in ports.get(port, ()) if name != own]
+        if len(listening) == 1 and not outside:
+            return listening[0], None
+        if port and not any("." in host for host in outside) and (found := names.by_port(port, others)):
+            return found, None
     if outside:
         return None, min(outside, key=lambda host: "." not in host)
     for host, port in sign.hosts:

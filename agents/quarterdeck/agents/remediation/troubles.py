@@ -28,7 +28,8 @@ _NO_ROOM = re.compile(
     re.IGNORECASE,
 )
 _BAD_START = re.compile(
-    r"executable file not found|no such file or directory|exec format error|not a directory|CreateContainerError|RunContainerError|StartError",
+    r"executable file not found|no such file or directory|exec format error|not a directory"
+    r"|CreateContainerError|RunContainerError|StartError",
     re.IGNORECASE,
 )
 _NO_DISK = re.compile(r"ephemeral-storage|DiskPressure|disk pressure|no space left", re.IGNORECASE)

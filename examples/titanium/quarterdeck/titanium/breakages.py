@@ -75,6 +75,11 @@ def taint_nodes(world: World, key: str, value: str, *, replace_pods_of: str) -> 
         world.cluster.delete("Pod", pod["metadata"]["name"])
 
 
+def untaint_nodes(world: World) -> None:
+    for node in _all(world, "Node"):
+        world.cluster.change("Node", node["metadata"]["name"], lambda n: n["spec"].pop("taints", None), namespace="")
+
+
 def autoscaler(world: World, service: str, most: int, now: int | None = None) -> None:
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": service}
     spec = {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": most}
@@ -133,6 +138,7 @@ def renew(world: World) -> None:
     world.runtime.behaviours.clear()
     world._kept.clear()
     world._cures.clear()
+    world.runtime.missing.clear()
     calm(world)
     for node in _all(world, "Node"):
 
@@ -145,9 +151,11 @@ def renew(world: World) -> None:
     for kind in MADE:
         for object in _all(world, kind):
             if kind == "Pod":
-                held = world.cluster.kubelet.held.pop(object["metadata"]["uid"], None)
-                del held
+                world.cluster.kubelet.held.pop(object["metadata"]["uid"], None)
             world.cluster.delete(kind, object["metadata"]["name"], object["metadata"].get("namespace", NAMESPACE))
+    for service in _all(world, "Service"):
+        if service["metadata"]["name"] not in system.BY_NAME:
+            world.cluster.delete("Service", service["metadata"]["name"])
     for part in system.PARTS:
         world.cluster.create("Deployment", part.name, **copy.deepcopy(system.deployment(part)))
 

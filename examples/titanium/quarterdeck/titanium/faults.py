@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from quarterdeck.titanium import breakages
 from quarterdeck.titanium.images import Behaviour
 from quarterdeck.titanium.traffic import SURGE
 
@@ -159,6 +160,16 @@ def _calm(world: World) -> None:
     world.calm()
 
 
+def _full_scaler(world: World) -> None:
+    world.traffic.target = SURGE
+    breakages.autoscaler(world, "api-gateway", most=2)
+
+
+def _no_scaler(world: World) -> None:
+    world.calm()
+    world.cluster.delete("HorizontalPodAutoscaler", "api-gateway")
+
+
 _ALL = (
     Fault(
         "blog-locked",
@@ -206,6 +217,15 @@ _ALL = (
     Fault("node-not-ready", "titanium-node-2 stops reporting",
           _node("Ready", "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status."),
           _node("Ready", "True", "KubeletReady", "kubelet is posting ready status")),
+    Fault("config-map", "user-service reads a ConfigMap that is not there; create it or roll back",
+          _container("user-service", lambda c: c["envFrom"].append({"configMapRef": {"name": "feature-flags"}})),
+          _restore("user-service")),
+    _simple("timeouts", "blog-service waits in vain for a mail service outside", "blog-service",
+            says=("requests.exceptions.ReadTimeout: HTTPSConnectionPool(host='api.mailer.example', port=443): Read timed out.",),
+            unready='Get "http://10.244.0.15:8005/health": context deadline exceeded'),
+    Fault("taint", "every node is tainted and auth-service has to start anew: its pods stay Pending; take the taint off",
+          lambda world: breakages.taint_nodes(world, "dedicated", "gpu", replace_pods_of="auth-service"), breakages.untaint_nodes),
+    Fault("autoscaler", "traffic 80 → 150 RPS while api-gateway's autoscaler runs its maximum; raise it", _full_scaler, _no_scaler),
     Fault("quota", "the namespace's pod quota is used up: api-gateway cannot grow to 6", _quota, _no_quota),
 )  # fmt: skip
 
