@@ -52,6 +52,7 @@ class Followed:
     size: int = 0
     waiters: set[asyncio.Event] = field(default_factory=set)
     listener: asyncio.Task[None] | None = None
+    flush: asyncio.Task[None] | None = None
     saved_at: float = 0.0
     saved_state: tuple[str, str] = ("", "")
     changed: bool = False
@@ -78,10 +79,10 @@ class Follower:
         return self._gate.locked()
 
     async def close(self) -> None:
-        listeners = [one.listener for one in self._followed.values() if one.listener is not None]
-        for listener in listeners:
-            listener.cancel()
-        await asyncio.gather(*listeners, return_exceptions=True)
+        running = [task for one in self._followed.values() for task in (one.listener, one.flush) if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         self._followed.clear()
 
     # Sending
@@ -191,7 +192,7 @@ class Follower:
         """Until the task rests: take its stream up again, or ask how it stands, ever less often."""
         from quarterdeck.bridge.client import Lost, NotSent, Unknown
 
-        record, pause = followed.record, FIRST_POLL_S
+        record, pause, streams = followed.record, FIRST_POLL_S, True
         while not record.resting:
             if not record.remote and not await self._search(followed):
                 return
@@ -201,9 +202,8 @@ class Follower:
                     await self._apply(followed, {"task": await followed.line.get(record.place, record.remote)})
                 if record.resting:
                     return
-                async for event in followed.line.subscribe(record.place, record.remote):
-                    await self._apply(followed, event)
-                    pause = FIRST_POLL_S
+                if streams:
+                    streams = await self._take_up(followed)
             except Unknown:
                 await self._end(
                     followed, "failed", f"{record.agent} does not know this task any more; it may have been restarted."
@@ -216,6 +216,18 @@ class Follower:
                 return
             await asyncio.sleep(pause)
             pause = FIRST_POLL_S if record.heard != heard and pause < 1 else min(pause * 2, LAST_POLL_S)
+
+    async def _take_up(self, followed: Followed) -> bool:
+        """Read the stream of a task that runs already; False where it has none, or is over just now."""
+        from quarterdeck.bridge.limits import BadAnswer
+
+        record = followed.record
+        try:
+            async for event in followed.line.subscribe(record.place, record.remote):
+                await self._apply(followed, event)
+        except BadAnswer:
+            return False
+        return True
 
     async def _search(self, followed: Followed) -> bool:
         """A message was sent and no word came back: look whether the agent has a task of it. Never send it again."""
@@ -395,17 +407,22 @@ class Follower:
             )
 
     async def _save(self, followed: Followed, *, now: bool) -> None:
+        """A new state at once, mere words a little later: some agents say much."""
         record = followed.record
         standing = (record.remote, record.state)
-        due = (
-            standing[0] != followed.saved_state[0]
-            or record.resting
-            or time.monotonic() - followed.saved_at > SAVE_EVERY_S
-        )
-        if now or due:
+        due = standing != followed.saved_state or time.monotonic() - followed.saved_at > SAVE_EVERY_S
+        if now or due or record.resting:
             followed.saved_at, followed.saved_state = time.monotonic(), standing
             artifacts, followed.changed = followed.artifacts if followed.changed else None, False
             await self._memory.save(record, artifacts)
+        elif followed.flush is None or followed.flush.done():
+            followed.flush = asyncio.create_task(self._save_later(followed))
+
+    async def _save_later(self, followed: Followed) -> None:
+        await asyncio.sleep(SAVE_EVERY_S)
+        if not followed.record.resting:
+            with suppress(Refusal):
+                await self._save(followed, now=True)
 
     async def _end(self, followed: Followed, state: str, words: str) -> None:
         record = followed.record

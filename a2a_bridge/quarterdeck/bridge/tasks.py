@@ -63,7 +63,7 @@ class Record:
     agent: str
     title: str
     place: str
-    """Which instance of the agent has it: the address in the settings. While it is queued: the process that holds it."""
+    """Which instance of the agent has it, as the settings name it. While it is queued: the process that holds it."""
     message: str
     """The id of the message that began it."""
     key: str = ""
