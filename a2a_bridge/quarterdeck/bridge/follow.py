@@ -284,6 +284,13 @@ class Follower:
             self._listen(followed, None)
         return followed.record
 
+    async def artifacts(self, record: Record) -> list[Json]:
+        """What the task made so far."""
+        followed = self._followed.get(record.id)
+        if followed is not None and followed.artifacts:
+            return followed.artifacts
+        return await self._memory.artifacts(record.id)
+
     async def cancel(self, record: Record, line: Line) -> None:
         """Ask the agent to stop it, and remember what it says to that."""
         followed = self._take(record, line)
@@ -306,7 +313,9 @@ class Follower:
         try:
             while True:
                 woken.clear()
-                for number, words in [one for one in followed.news if one[0] > told]:
+                # When it rests, the answer itself says all of it.
+                news = [] if followed.record.resting else [one for one in followed.news if one[0] > told]
+                for number, words in news:
                     told = number
                     if report is not None:
                         with suppress(Exception):  # progress that nobody hears is no reason to stop
@@ -338,9 +347,12 @@ class Follower:
             await self._save(followed, now=True)
             return
         remote = str(body.get("id" if kind == "task" else "taskId", ""))
+        record.context = str(body.get("contextId", ""))[:200] if not record.context else record.context
+        new = not record.remote
         if not await self._is_ours(record, remote):
             raise Refusal(f"{record.agent} answered about another task than ours, and is not listened to.")
-        record.context = str(body.get("contextId", ""))[:200] if not record.context else record.context
+        if new:
+            followed.saved_at, followed.saved_state = time.monotonic(), (remote, "submitted")
         record.heard, followed.quiet = time.time(), True
         if kind == "artifactUpdate":
             self._add_artifact(followed, body)
@@ -356,7 +368,7 @@ class Follower:
             return False
         if record.remote:
             return remote == record.remote
-        if await self._memory.others_with(record, remote):
+        if not await self._memory.claim(record, remote):
             return False
         record.remote = remote
         return True
