@@ -54,7 +54,7 @@ class Process:
 
 async def eventually(what: str, true: Callable[[], Awaitable[Any]], seconds: float = 25) -> Any:
     async with asyncio.timeout(seconds):
-        while not (found := await true()):
+        while not (found := await true()):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert found, what
     return found
@@ -64,6 +64,18 @@ async def call(client: Client[Any], tool: str, **arguments: Any) -> dict[str, An
     result = await client.call_tool(tool, arguments)
     assert result.structured_content is not None
     return result.structured_content
+
+
+@asynccontextmanager
+async def leaving(url: str) -> AsyncIterator[Client[Any]]:
+    """A client whose server is killed before it takes its leave."""
+    client = Client(url)
+    await client.__aenter__()
+    try:
+        yield client
+    finally:
+        with suppress(Exception):
+            await client.close()
 
 
 @asynccontextmanager
@@ -97,7 +109,7 @@ async def test_a_killed_bridge_finds_its_task_again(phase: str, ship: Any) -> No
     text, state, end = PHASES[phase]
     started = await ship()
     async with killable_bridge(started.settings) as bridge:
-        async with Client(await bridge.start()) as client:
+        async with leaving(await bridge.start()) as client:
 
             async def arrived() -> bool:
                 listed = await call(client, "list_tasks")
@@ -106,8 +118,6 @@ async def test_a_killed_bridge_finds_its_task_again(phase: str, ship: Any) -> No
             view = await call(client, "delegate", agent="crew", text=text, wait_s=0)
             await eventually(f"the task is {state}", arrived)
             bridge.kill()
-            with suppress(Exception):
-                await client.close()
         async with Client(await bridge.start()) as client:
             await call(client, "check_task", task=view["task"])
             started.crew.go.set()
@@ -126,7 +136,7 @@ async def test_a_killed_bridge_finds_its_task_again(phase: str, ship: Any) -> No
 async def test_a_bridge_killed_while_an_answer_is_on_its_way_does_not_send_it_again(ship: Any) -> None:
     started = await ship()
     async with killable_bridge(started.settings) as bridge:
-        async with Client(await bridge.start()) as client:
+        async with leaving(await bridge.start()) as client:
             view = await call(client, "delegate", agent="crew", text="ask")
             sending = asyncio.create_task(call(client, "answer_task", task=view["task"], text="slowly", wait_s=20))
 
@@ -191,7 +201,7 @@ async def killable_agent(tmp_path: Path, *, remembers: bool) -> AsyncIterator[tu
 @pytest.mark.parametrize(("text", "state"), [("hold", "working"), ("ask", "input_required"), ("mute", "sending")])
 @pytest.mark.parametrize("remembers", [True, False])
 async def test_a_killed_agent_gets_nothing_twice(text: str, state: str, remembers: bool, tmp_path: Path) -> None:
-    async with killable_agent(tmp_path, remembers=remembers) as (agent, log, settings):
+    async with killable_agent(tmp_path, remembers=remembers) as (agent, log, settings):  # noqa: SIM117
         async with Client(create_server(settings)) as client:
             view = await call(client, "delegate", agent="crew", text=text, wait_s=0)
 

@@ -86,7 +86,7 @@ class OwnOrigin(httpx.Auth):
         self.header = ""
 
     def auth_flow(self, request: httpx.Request) -> Any:
-        if self._credential and place_of(str(request.url)) in self._places:
+        if self._credential and place_of(request.url) in self._places:
             if self.header:
                 request.headers[self.header] = self._credential
             else:

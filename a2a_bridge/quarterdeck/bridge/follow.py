@@ -52,6 +52,7 @@ class Followed:
     size: int = 0
     waiters: set[asyncio.Event] = field(default_factory=set)
     listener: asyncio.Task[None] | None = None
+    flush: asyncio.Task[None] | None = None
     saved_at: float = 0.0
     saved_state: tuple[str, str] = ("", "")
     changed: bool = False
@@ -78,10 +79,10 @@ class Follower:
         return self._gate.locked()
 
     async def close(self) -> None:
-        listeners = [one.listener for one in self._followed.values() if one.listener is not None]
-        for listener in listeners:
-            listener.cancel()
-        await asyncio.gather(*listeners, return_exceptions=True)
+        running = [task for one in self._followed.values() for task in (one.listener, one.flush) if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         self._followed.clear()
 
     # Sending
@@ -191,7 +192,7 @@ class Follower:
         """Until the task rests: take its stream up again, or ask how it stands, ever less often."""
         from quarterdeck.bridge.client import Lost, NotSent, Unknown
 
-        record, pause = followed.record, FIRST_POLL_S
+        record, pause, streams = followed.record, FIRST_POLL_S, True
         while not record.resting:
             if not record.remote and not await self._search(followed):
                 return
@@ -201,9 +202,8 @@ class Follower:
                     await self._apply(followed, {"task": await followed.line.get(record.place, record.remote)})
                 if record.resting:
                     return
-                async for event in followed.line.subscribe(record.place, record.remote):
-                    await self._apply(followed, event)
-                    pause = FIRST_POLL_S
+                if streams:
+                    streams = await self._take_up(followed)
             except Unknown:
                 await self._end(
                     followed, "failed", f"{record.agent} does not know this task any more; it may have been restarted."
@@ -216,6 +216,18 @@ class Follower:
                 return
             await asyncio.sleep(pause)
             pause = FIRST_POLL_S if record.heard != heard and pause < 1 else min(pause * 2, LAST_POLL_S)
+
+    async def _take_up(self, followed: Followed) -> bool:
+        """Read the stream of a task that runs already; False where it has none, or is over just now."""
+        from quarterdeck.bridge.limits import BadAnswer
+
+        record = followed.record
+        try:
+            async for event in followed.line.subscribe(record.place, record.remote):
+                await self._apply(followed, event)
+        except BadAnswer:
+            return False
+        return True
 
     async def _search(self, followed: Followed) -> bool:
         """A message was sent and no word came back: look whether the agent has a task of it. Never send it again."""
@@ -272,6 +284,13 @@ class Follower:
             self._listen(followed, None)
         return followed.record
 
+    async def artifacts(self, record: Record) -> list[Json]:
+        """What the task made so far."""
+        followed = self._followed.get(record.id)
+        if followed is not None and followed.artifacts:
+            return followed.artifacts
+        return await self._memory.artifacts(record.id)
+
     async def cancel(self, record: Record, line: Line) -> None:
         """Ask the agent to stop it, and remember what it says to that."""
         followed = self._take(record, line)
@@ -294,7 +313,9 @@ class Follower:
         try:
             while True:
                 woken.clear()
-                for number, words in [one for one in followed.news if one[0] > told]:
+                # When it rests, the answer itself says all of it.
+                news = [] if followed.record.resting else [one for one in followed.news if one[0] > told]
+                for number, words in news:
                     told = number
                     if report is not None:
                         with suppress(Exception):  # progress that nobody hears is no reason to stop
@@ -326,9 +347,12 @@ class Follower:
             await self._save(followed, now=True)
             return
         remote = str(body.get("id" if kind == "task" else "taskId", ""))
+        record.context = str(body.get("contextId", ""))[:200] if not record.context else record.context
+        new = not record.remote
         if not await self._is_ours(record, remote):
             raise Refusal(f"{record.agent} answered about another task than ours, and is not listened to.")
-        record.context = str(body.get("contextId", ""))[:200] if not record.context else record.context
+        if new:
+            followed.saved_at, followed.saved_state = time.monotonic(), (remote, "submitted")
         record.heard, followed.quiet = time.time(), True
         if kind == "artifactUpdate":
             self._add_artifact(followed, body)
@@ -344,7 +368,7 @@ class Follower:
             return False
         if record.remote:
             return remote == record.remote
-        if await self._memory.others_with(record, remote):
+        if not await self._memory.claim(record, remote):
             return False
         record.remote = remote
         return True
@@ -395,17 +419,22 @@ class Follower:
             )
 
     async def _save(self, followed: Followed, *, now: bool) -> None:
+        """A new state at once, mere words a little later: some agents say much."""
         record = followed.record
         standing = (record.remote, record.state)
-        due = (
-            standing[0] != followed.saved_state[0]
-            or record.resting
-            or time.monotonic() - followed.saved_at > SAVE_EVERY_S
-        )
-        if now or due:
+        due = standing != followed.saved_state or time.monotonic() - followed.saved_at > SAVE_EVERY_S
+        if now or due or record.resting:
             followed.saved_at, followed.saved_state = time.monotonic(), standing
             artifacts, followed.changed = followed.artifacts if followed.changed else None, False
             await self._memory.save(record, artifacts)
+        elif followed.flush is None or followed.flush.done():
+            followed.flush = asyncio.create_task(self._save_later(followed))
+
+    async def _save_later(self, followed: Followed) -> None:
+        await asyncio.sleep(SAVE_EVERY_S)
+        if not followed.record.resting:
+            with suppress(Refusal):
+                await self._save(followed, now=True)
 
     async def _end(self, followed: Followed, state: str, words: str) -> None:
         record = followed.record

@@ -401,7 +401,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         return _list(summary, records, total, after)
 
     async def _view(record: Record, decided: ChangeAnswer | None = None) -> TaskView:
-        found = await memory.artifacts(record.id) if record.state != "sending" else []
+        found = await follower.artifacts(record) if record.state not in ("queued", "sending") else []
         question = Question.of(record.question)
         change = question.change if question else None
         text = made.output(found) if record.state == "completed" else ""

@@ -29,10 +29,13 @@ OVER = frozenset({"completed", "failed", "canceled", "rejected", "unknown"})
 RESTING = OVER | {"input_required", "auth_required"}
 """Nothing comes from the agent by itself. States of ours beside the protocol's: `queued` (surely not sent), `sending`
 (the message is on its way, or was when the bridge was killed), `unknown`."""
+LARGE = 64 * 1024
 KEPT_S = 30 * 86400.0
 MOST_TASKS = 5_000
 """Per caller; the oldest that are over make room."""
 MOST_OPEN = 500
+BRIEFLY_S, PATIENTLY_S = 0.01, 10.0
+"""How long a writer waits for another process: in the loop, and on the thread."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS tasks (
@@ -63,7 +66,7 @@ class Record:
     agent: str
     title: str
     place: str
-    """Which instance of the agent has it: the address in the settings. While it is queued: the process that holds it."""
+    """Which instance of the agent has it, as the settings name it. While it is queued: the process that holds it."""
     message: str
     """The id of the message that began it."""
     key: str = ""
@@ -116,30 +119,29 @@ def is_gone(place: str) -> bool:
 
 
 class Memory:
-    """The file, on a thread of its own: no caller waits for the disk of another."""
+    """The file. A short piece of work is done at once, which costs less than handing it over; where another process
+    is writing, or much is written, a thread does it, so that nobody waits for the disk of another."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
         self._thread: ThreadPoolExecutor | None = None
-        self._db: sqlite3.Connection | None = None
+        self._here: sqlite3.Connection | None = None
+        self._there: sqlite3.Connection | None = None
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "bridge-memory")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_transaction, work)
-
-    def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _run(self, work: Callable[[sqlite3.Connection], T], *, heavy: bool = False) -> T:
         try:
-            db = self._open()
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(db)
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
-            return result
-        except (OSError, sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+            if not heavy:
+                try:
+                    if self._here is None:
+                        self._here = self._open(BRIEFLY_S)
+                    return _in_transaction(self._here, work)
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                        raise
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, "bridge-memory")
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._patiently, work)
+        except (OSError, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.IntegrityError):
                 raise
             raise Refusal(
@@ -147,27 +149,31 @@ class Memory:
                 "or mend its permissions, then try again."
             ) from None
 
-    def _open(self) -> sqlite3.Connection:
-        if self._db is None:
-            self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path = self._home / "bridge.db"
-            self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._there is None:
+            self._there = self._open(PATIENTLY_S)
+        return _in_transaction(self._there, work)
+
+    def _open(self, patience: float) -> sqlite3.Connection:
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._home / "bridge.db"
+        fresh = not path.exists()
+        db = sqlite3.connect(path, timeout=PATIENTLY_S, isolation_level=None, check_same_thread=False)
+        if fresh:
             path.chmod(0o600)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")  # survives every kill; a power cut may cost the last moment
-            self._db.executescript(SCHEMA)
-        return self._db
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")  # survives every kill; a power cut may cost the last moment
+        db.executescript(SCHEMA)
+        db.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+        return db
 
     def close(self) -> None:
-        def shut() -> None:
-            if self._db is not None:
-                self._db.close()
-                self._db = None
-
         if self._thread is not None:
-            self._thread.submit(shut)
             self._thread.shutdown(wait=True)
-            self._thread = None
+        for db in (self._here, self._there):
+            if db is not None:
+                db.close()
+        self._thread = self._here = self._there = None
 
     # Tasks
 
@@ -227,7 +233,7 @@ class Memory:
                 rows = [(kept.id, number, json.dumps(body)) for number, body in enumerate(artifacts)]
                 db.executemany("INSERT OR REPLACE INTO artifacts (task, number, body) VALUES (?, ?, ?)", rows)
 
-        await self._run(work)
+        await self._run(work, heavy=artifacts is not None and sum(map(_size, artifacts)) > LARGE)
 
     async def set_approval(self, id: str, approval: str) -> None:
         await self._run(lambda db: db.execute("UPDATE tasks SET approval = ? WHERE id = ?", (approval, id)))
@@ -268,11 +274,18 @@ class Memory:
 
         return await self._run(work)
 
-    async def others_with(self, record: Record, remote: str) -> bool:
-        """Whether the agent's task of this id belongs to another caller."""
+    async def claim(self, record: Record, remote: str) -> bool:
+        """Note the agent's id of a task, unless that id belongs to a task of another caller."""
         query = "SELECT 1 FROM tasks WHERE agent = ? AND remote = ? AND caller <> ?"
-        values = (record.agent, remote, record.caller)
-        return await self._run(lambda db: db.execute(query, values).fetchone()) is not None
+
+        def work(db: sqlite3.Connection) -> bool:
+            if db.execute(query, (record.agent, remote, record.caller)).fetchone():
+                return False
+            change = "UPDATE tasks SET remote = ?, context = ?, place = ?, state = 'submitted' WHERE id = ?"
+            db.execute(change, (remote, record.context, record.place, record.id))
+            return True
+
+        return await self._run(work)
 
     async def waiting_for_approval(self, caller: str, agent: str, context: str) -> Record | None:
         query = f"{_SELECT} WHERE caller = ? AND agent = ? AND context = ? AND state = 'input_required'"
@@ -338,6 +351,22 @@ class Memory:
             return changed, what
 
         return await self._run(work)
+
+
+def _in_transaction(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(db)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _size(artifact: Json) -> int:
+    return sum(len(part.get("text", "")) + len(part.get("raw", "")) for part in artifact.get("parts", []))
 
 
 def _values(record: Record) -> tuple[Any, ...]:

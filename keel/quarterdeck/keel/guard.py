@@ -68,26 +68,21 @@ def host_of(url: httpx.URL) -> str:
     return url.raw_host.decode("ascii", "replace").lower().strip("[]").rstrip(".")
 
 
-def place_of(text: str) -> Place:
+def place_of(address: str | httpx.URL) -> Place:
     """Host and port of an http(s) address, or a Refusal that says what is wrong with it."""
-    return _place(_parsed(text))
-
-
-def _parsed(text: str) -> httpx.URL:
-    shown = clip(redact(one_line(text)), 100)
     try:
-        url = httpx.URL(text)
+        url = httpx.URL(address)
     except (httpx.InvalidURL, TypeError, ValueError):
-        raise Refusal(f"{shown!r} is no address. Write one like https://agents.example.com.") from None
+        raise Refusal(f"{_shown(address)} is no address. Write one like https://agents.example.com.") from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise Refusal(f"{shown!r} is no http or https address. Write one like https://agents.example.com.")
+        raise Refusal(f"{_shown(address)} is no http or https address. Write one like https://agents.example.com.")
     if url.userinfo:
         raise Refusal("The address holds a user or a password. Leave them out; credentials stand in the settings.")
-    return url
-
-
-def _place(url: httpx.URL) -> Place:
     return host_of(url), url.port or (443 if url.scheme == "https" else 80)
+
+
+def _shown(address: str | httpx.URL) -> str:
+    return repr(clip(redact(one_line(str(address))), 100))
 
 
 async def check_url(url: str, *, allow: Iterable[str] = (), resolver: Resolve = resolve) -> None:
@@ -192,7 +187,7 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        _parsed(str(request.url))
+        place_of(request.url)
         return await super().handle_async_request(request)
 
 
