@@ -122,6 +122,9 @@ class Database:
     def do(self, db: sa.Connection, statement: str, **values: Any) -> sa.CursorResult[Any]:
         return db.execute(sa.text(statement.format(**self._names)), values)
 
+    def now(self) -> sa.ColumnElement[int]:
+        return sa.literal_column(self._names["now"], sa.BigInteger)
+
     def some(self, db: sa.Connection, statement: str, ids: Iterable[str], **values: Any) -> list[Any]:
         text = sa.text(statement.format(**self._names)).bindparams(sa.bindparam("ids", expanding=True))
         found: list[Any] = []

@@ -66,6 +66,7 @@ async def _launch(database: Database, settings: FlowsSettings, executor: str, be
             }
         )
         DBOS.launch()  # on this loop, which DBOS then takes for its own
+        dbos._sys_db._now_ms_sql = database.now  # type: ignore[method-assign]  # DBOS's own may be in whole seconds
         engine = Engine(database, settings, executor, dbos)
         await engine.open(Heart(engine, beat_s, dead_s))
         return engine

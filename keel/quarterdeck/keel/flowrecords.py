@@ -18,6 +18,7 @@ STATES["MAX_RECOVERY_ATTEMPTS_EXCEEDED"] = "failed"
 
 _FLOW = (
     "w.workflow_uuid AS id, w.name, w.status, w.created_at, w.updated_at, w.executor_id, o.error,"
+    " (SELECT at FROM {q}items m WHERE m.flow = w.workflow_uuid ORDER BY m.number DESC LIMIT 1) AS said_at,"
     " EXISTS (SELECT 1 FROM {q}questions p WHERE p.flow = w.workflow_uuid AND p.state = 'open') AS asks"
 )
 
@@ -222,7 +223,7 @@ class Records:
             name=row.name,
             state=STATES.get(row.status) or ("waiting" if question else "working"),
             created=row.created_at / 1000,
-            updated=row.updated_at / 1000,
+            updated=max(row.updated_at, row.said_at or 0) / 1000,
             executor=row.executor_id or "",
             question=question,
             result=json.loads(output) if output else None,

@@ -91,10 +91,13 @@ def said(text: str, **more: Any) -> SendMessageRequest:
 Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Serve:
+@pytest.fixture(params=["memory", "durable"])
+def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Serve:
+    def open_engine() -> AbstractAsyncContextManager[Any]:
+        return memory_engine() if request.param == "memory" else flows.engine("", tmp_path / "home")
+
     @asynccontextmanager
-    async def running(open_engine: Any = memory_engine, **settings: Any) -> AsyncIterator[Served]:
+    async def running(**settings: Any) -> AsyncIterator[Served]:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"

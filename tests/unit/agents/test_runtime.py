@@ -152,6 +152,10 @@ async def test_tasks_are_listed_newest_first_page_by_page_and_by_context_and_sta
         assert (await client.list_tasks(ListTasksRequest(context_id="one"))).total_size == 2
         failed = await client.list_tasks(ListTasksRequest(status=TaskState.TASK_STATE_FAILED))
         assert failed.total_size == 1
+        since = ListTasksRequest(status_timestamp_after=page.tasks[1].status.timestamp)
+        assert [task.id for task in (await client.list_tasks(since)).tasks] == [task.id for task in page.tasks[:2]]
+        times = [task.status.timestamp.ToMilliseconds() for task in [*page.tasks, *rest.tasks]]
+        assert times == sorted(times, reverse=True)
         with pytest.raises(InvalidParamsError):
             await client.list_tasks(ListTasksRequest(page_token="!!"))
 
