@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from messages_api import Fail, Say, Use, serve
 
 from quarterdeck.titanium.story import PracticeWorld, practice_world
 from quarterdeck.titanium.world import World
@@ -202,3 +203,43 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def cause(kind: str, service: str, cites: str) -> dict[str, Any]:
+    return {"kind": kind, "service": service, "summary": "what it is", "confidence": 0.9, "cites": [cites]}
+
+
+def test_a_model_beside_the_rules_looks_further_and_its_disagreement_is_shown(
+    world: PracticeWorld, environment: dict[str, str]
+) -> None:
+    break_rollout(world)
+    wrong = cause("oom_killed", "blog-service", "e999")
+    right = cause("bad_configuration", "auth-service", "e2")
+    claims = {
+        "healthy": False, "causes": [right, wrong], "alternatives": [], "proposal": None,
+        "no_action_because": "ask a person", "advice": ["Set TOKEN_ISSUER_URL."], "missing": [],
+    }  # fmt: skip
+    with serve(Use((("kubectl__rollout_history", {"deployment": "auth-service"}),)), Say(claims)) as api:
+        model = {"QUARTERDECK_MODEL_API_KEY": "sk-ant-test-0123456789", "QUARTERDECK_MODEL_BASE_URL": api.url}
+        done = run(environment | model, "diagnose", "--only-look", "--json")
+    report = json.loads(done.stdout)
+    assert (report["kind"], report["service"]) == ("bad_rollout", "auth-service"), "the rules know it, so they win"
+    comparison = report["comparison"]
+    assert (comparison["used"], comparison["cause"], comparison["service"]) == ("rules", "disagree", "agree")
+    assert any("e999" in text and "does not exist" in text for text in comparison["dropped"])
+    assert report["usage"]["calls"] == 2
+    offered = {tool["name"] for tool in api.requests[0]["tools"]}
+    assert "kubectl__rollout_history" in offered
+    assert not [name for name in offered if name.endswith(("restart_deployment", "apply_manifest", "delete_pod"))]
+    assert "sk-ant-test" not in done.stdout + done.stderr
+
+
+def test_a_model_that_fails_leaves_the_rules_judgement_and_says_so(
+    world: PracticeWorld, environment: dict[str, str]
+) -> None:
+    break_rollout(world)
+    with serve(*[Fail(529, "overloaded_error")] * 6) as api:
+        model = {"QUARTERDECK_MODEL_API_KEY": "sk-ant-test-0123456789", "QUARTERDECK_MODEL_BASE_URL": api.url}
+        done = run(environment | model, "diagnose", "--only-look", "--markdown")
+    assert "`bad_rollout` at `auth-service`" in done.stdout
+    assert "The model has no say" in done.stdout
