@@ -180,8 +180,6 @@ def test_a_trivial_agent_on_the_runtime(tmp_path: Path) -> None:
     for name in programs:
         print(f"\n{name:<12} {rate[name]:7.0f} calls/s   p95 {p95[name]:7.0f} ms", end="")
     print(f"\nin memory: {rate['sdk memory'] / rate['ours memory'] - 1:+.0%} overhead over the bare SDK")
-    print(
     more, slower = rate["ours sqlite"] / rate["sdk sqlite"], p95["ours sqlite"] / p95["sdk sqlite"]
     print(f"durable: {more:.1f} × the calls a second, {slower:.2f} × the p95")
-    )
     assert rate["ours sqlite"] > rate["sdk sqlite"]
