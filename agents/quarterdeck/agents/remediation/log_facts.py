@@ -31,7 +31,10 @@ def errors(scene: Scene, one: Evidence) -> None:
             services = [scene.resolve(asked) or asked]
         last = moment(string(row, "last"), scene.taken)
         first = moment(string(row, "first"), scene.taken) or last
-        for service in dict.fromkeys(services):
+        told = list(dict.fromkeys(services))
+        for service in told:
+            if asked == "all" and len(told) > 1 and service in scene.read:
+                continue  # the text is that of one of them; what this one says was asked of it alone
             text = string(row, "text")
             count = max(1, whole(row, "count"))
             scene.lines.append(

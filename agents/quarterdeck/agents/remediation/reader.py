@@ -40,7 +40,8 @@ def scene_of(evidence: Sequence[Evidence]) -> Scene:
         ("logs.get_service_logs", log_facts.newest),
     )
     for tool, reader in readers:
-        for one in evidence:
+        # What was asked of one service comes before what was asked of all.
+        for one in sorted(evidence, key=lambda e: log_facts.service_argument(e) == "all"):
             if one.tool == tool and not one.failed:
                 reader(scene, one)
     scene.lines = log_facts.without_doubles(scene.lines)

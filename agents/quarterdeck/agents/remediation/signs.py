@@ -148,7 +148,11 @@ def targets(
                 return found, None
     if named := _spoken_of(sign.words, others):
         return named, None
-    outside = [host for host, port in sign.hosts if not names.is_address(host) and (port or len(host) > 2)]
+    outside = [
+        host
+        for host, port in sign.hosts
+        if not names.is_address(host) and (port or len(host) > 2) and not names.host(host, [own])
+    ]
     for _, port in sign.hosts:
         listening = [name for name in ports.get(port, ()) if name != own]
         if len(listening) == 1 and not outside:

@@ -229,7 +229,7 @@ def _from_event(scene: Scene, event: Event, trouble: Trouble) -> None:
             trouble.probing = message
     elif event.reason == "Unhealthy" and message.startswith("Liveness") and event.count >= 3:
         # Between two restarts a hanging container looks well for a moment.
-        if any(pod.restarts >= 2 and (ended_ago(pod) or 1e9) < LATELY_S for pod in scene.pods_of(event.service)):
+        if any(pod.restarts >= 2 and _ended_lately(pod) for pod in scene.pods_of(event.service)):
             trouble.hanging = message
             trouble.cite(cite)
     elif (
@@ -244,6 +244,11 @@ def _from_event(scene: Scene, event: Event, trouble: Trouble) -> None:
         trouble.fact("quota_exceeded", 0.95, message, cite)
     elif event.reason in ("Evicted", "FreeDiskSpaceFailed") and _NO_DISK.search(message):
         trouble.fact("disk_full", 0.85, message, cite)
+
+
+def _ended_lately(pod: Pod) -> bool:
+    ago = ended_ago(pod)
+    return ago is not None and ago < LATELY_S
 
 
 def _short_of_pods(scene: Scene, service: str) -> bool:
