@@ -15,6 +15,7 @@ COMMANDS = {
     "uninstall": "take Quarterdeck out of an AI client again",
     "doctor": "check this set-up and say how to mend what is wrong",
     "serve": "run MCP servers: stats, kubectl, logs, bridge",
+    "expose": "serve any MCP server as an A2A agent: its tools become skills",
     "approve": "see the changes that wait for a person, and allow or decline one",
     "audit": "list what was asked for, allowed and done; `audit verify` finds tampering",
     "token": "make a bearer token for servers reached over HTTP",

@@ -54,12 +54,12 @@ def serve_http(names: list[str], settings: Settings, host: str | None, port: int
 
     host = settings.http.host if host is None else host
     port = settings.http.port if port is None else port
-    if not _loopback(host) and not settings.http.tokens and not settings.http.jwks_url:
+    if not loopback(host) and not settings.http.tokens and not settings.http.jwks_url:
         raise Refusal(
             f"{host} can be reached by others, and no bearer token is configured. Make one with "
             "`quarterdeck token NAME`, put what it prints into the settings file, and start again; or bind 127.0.0.1."
         )
-    listener = _bind(host, port)
+    listener = bind(host, port)
     port = listener.getsockname()[1]
     app = http_app(names, settings, host)
     log_to_stderr()
@@ -123,7 +123,7 @@ def http_app(names: list[str], settings: Settings, host: str = "127.0.0.1") -> S
     return Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
 
 
-def _loopback(host: str) -> bool:
+def loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
@@ -132,7 +132,7 @@ def _loopback(host: str) -> bool:
         return False
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise Refusal(f"{port} is not a port. Choose one from 0 (any free one) to 65535 with --port.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
