@@ -75,8 +75,8 @@ async def test_beside_the_mcp_call_a_blocking_call_costs_less_than_half_more_tha
                 bare.append(time.perf_counter() - after)
     whole, own = p50(bridged) / p50(direct), (p50(bridged) - p50(bare)) / p50(direct)
     print(
-        f"\nblocking call, p50: direct {p50(direct):.2f} ms, through the bridge {p50(bridged):.2f} ms ({whole:.2f} times), of "
-        f"which an MCP call by itself takes {p50(bare):.2f} ms; without that {own:.2f} times"
+        f"\nblocking call, p50: direct {p50(direct):.2f} ms, through the bridge {p50(bridged):.2f} ms "
+        f"({whole:.2f} times), of which an MCP call by itself takes {p50(bare):.2f} ms; without that {own:.2f} times"
     )
     assert own < 1.5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from quarterdeck.deck.serve import listen, loopback
+from quarterdeck.deck.serve import bind, loopback
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import load
 
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{host} can be reached by others, and no bearer token is configured. Make one with "
             "`quarterdeck token NAME`, put what it prints into the settings file, and start again; or bind 127.0.0.1."
         )
-    listener = listen(host, settings.agents.port if arguments.port is None else arguments.port)
+    listener = bind(host, settings.agents.port if arguments.port is None else arguments.port)
     shown = f"[{host}]" if ":" in host else host
     url = (arguments.url or f"http://{shown}:{listener.getsockname()[1]}").rstrip("/")
     app = create_app([REMEDIATION], settings, lambda: crew(settings), url, host=host, routes=routes)

@@ -20,6 +20,7 @@ COMMANDS = {
     "diagnose": "find out what is wrong, with evidence; mend it when you say yes",
     "watch": "look every few seconds and deal with each new trouble",
     "agents": "serve the headless agents: A2A, REST, Alertmanager's webhook",
+    "expose": "serve any MCP server as an A2A agent: its tools become skills",
     "approve": "see the changes that wait for a person, and allow or decline one",
     "audit": "list what was asked for, allowed and done; `audit verify` finds tampering",
     "reports": "past incidents: list them, show one, search what was written",

@@ -67,7 +67,7 @@ def serve_http(names: list[str], settings: Settings, host: str | None, port: int
             f"{host} can be reached by others, and no bearer token is configured. Make one with "
             "`quarterdeck token NAME`, put what it prints into the settings file, and start again; or bind 127.0.0.1."
         )
-    listener = listen(host, port)
+    listener = bind(host, port)
     port = listener.getsockname()[1]
     app = http_app(names, settings, host)
     log_to_stderr()
@@ -142,7 +142,7 @@ def loopback(host: str) -> bool:
         return False
 
 
-def listen(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise Refusal(f"{port} is not a port. Choose one from 0 (any free one) to 65535 with --port.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
