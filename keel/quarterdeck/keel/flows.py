@@ -183,7 +183,7 @@ async def now() -> float:
 
 
 async def over(id: str) -> bool:
-    """Whether another flow has ended, or is not known here; for a step, since it may change from one look to the next."""
+    """Whether another flow has ended, or is not known here. For a step: it may change from one look to the next."""
     return await _run().over(id)
 
 
