@@ -2,115 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from agent_process import Agent, Webhook, agent_process, broken, webhook
 
 from quarterdeck.keel import audit
-from quarterdeck.keel.changes import Changes
-from quarterdeck.keel.settings import ChangesSettings
 from quarterdeck.titanium.story import PracticeWorld, practice_world
-from quarterdeck.titanium.world import World
-
-TOKENS = ("kim", "boss", "reader")
-CONFIG = "\n".join(
-    f'[[http.tokens]]\nname = "{name}"\nsha256 = "{hashlib.sha256(name.encode()).hexdigest()}"\nscopes = {scopes}\n'
-    for name, scopes in zip(TOKENS, ('["read", "change"]', '["read", "change", "approve"]', '["read"]'), strict=True)
-)
-
-
-class Agent:
-    """`quarterdeck agents` in a process of its own, over one home."""
-
-    def __init__(self, home: Path, environment: dict[str, str]) -> None:
-        self.home, self.environment = home, environment
-        self.changes = Changes(ChangesSettings(), home)
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-P", "-m", "quarterdeck.deck.main", "agents", "--port", "0"]
-        self.log = (self.home / "agent.log").open("ab")
-        self.process = subprocess.Popen(command, env=self.environment, stderr=self.log, stdin=subprocess.DEVNULL)
-        self.url = ""
-        before = (self.home / "agent.log").stat().st_size
-
-        def up() -> bool:
-            said = (self.home / "agent.log").read_bytes()[before:].decode()
-            found = re.search(r"health (http://\S+)/healthz", said)
-            self.url = found[1] if found else ""
-            try:
-                return bool(self.url) and httpx.get(f"{self.url}/healthz", timeout=2).text == "ok\n"
-            except httpx.TransportError:
-                return False
-
-        until(up, "the agent serves", 40)
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(timeout=10)
-        self.log.close()
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=20)
-        self.log.close()
-
-    def post(self, path: str, body: Any, token: str = "kim", timeout: float = 60) -> httpx.Response:
-        headers = {"authorization": f"Bearer {token}", "a2a-version": "1.0"}
-        return httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=timeout)
-
-    def get(self, path: str, token: str = "kim", **headers: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", headers={"authorization": f"Bearer {token}", **headers}, timeout=20)
-
-    def rpc(self, method: str, params: dict[str, Any], token: str = "kim") -> dict[str, Any]:
-        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        found: dict[str, Any] = self.post("/remediation/", body, token).json()
-        return found
-
-    def send(self, text: str, id: str, token: str = "kim", **more: Any) -> dict[str, Any]:
-        message = {"messageId": id, "role": "ROLE_USER", "parts": [{"text": text}], **more}
-        return self.rpc("SendMessage", {"message": message}, token)
-
-    def asked(self, id: str, token: str = "kim") -> dict[str, Any]:
-        """Wait until the task asks for its change; the change as it is shown."""
-
-        def look() -> Any:
-            found = self.get(f"/agent/report/{id}", token).json()
-            assert found.get("state") in ("working", "waiting"), found
-            return found.get("question")
-
-        return dict(until(look, "the agent asks", 60))
-
-    def ended(self, id: str, token: str = "kim") -> dict[str, Any]:
-        def look() -> Any:
-            response = self.get(f"/agent/report/{id}", token)
-            return response.json() if response.status_code == 200 and "outcome" in response.json() else None
-
-        return dict(until(look, "the run ends", 90))
-
-    def approve(self, change: str) -> None:
-        self.changes.grant(change, by="kim in a terminal")
-
-
-def until(look: Callable[[], Any], what: str, seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -120,47 +20,15 @@ def world() -> Iterator[PracticeWorld]:
 
 
 @pytest.fixture(scope="module")
-def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Where escalations go."""
-    told: list[dict[str, Any]] = []
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/hook/secret", told
-    server.shutdown()
-    server.server_close()
+def hook() -> Iterator[Webhook]:
+    with webhook() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def agent(
-    world: PracticeWorld, hook: tuple[str, list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Agent]:
-    home = tmp_path_factory.mktemp("agent")
-    config = home / "quarterdeck.toml"
-    config.write_text(CONFIG)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        **world.environment(),
-        "QUARTERDECK_HOME": str(home),
-        "QUARTERDECK_CONFIG": str(config),
-        "QUARTERDECK_STATS_SAMPLE_EVERY_S": "0.3",
-        "QUARTERDECK_AGENTS_HEALTHY_S": "12",
-        "QUARTERDECK_AGENTS_STEADY_S": "2",
-        "QUARTERDECK_AGENTS_ESCALATE_URL": hook[0],
-    }
-    agent = Agent(home, environment)
-    yield agent
-    agent.stop()
+def agent(world: PracticeWorld, hook: Webhook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    with agent_process(tmp_path_factory.mktemp("agent"), world, hook) as agent:
+        yield agent
 
 
 @pytest.fixture(autouse=True)
@@ -168,19 +36,6 @@ def calm(world: PracticeWorld) -> Iterator[None]:
     yield
     world.clear()
     world.wait_until(lambda world: world.all_ready(), "the system is well again", 40)
-
-
-def broken(world: PracticeWorld, fault: str, service: str) -> None:
-    """Break something, and wait until it shows: a container ended or cannot start, or the pods are gone."""
-    world.inject(fault)
-
-    def suffers(inside: World) -> bool:
-        pods = inside.cluster.store.all(inside.cluster.kinds.named("Pod"), "titanium-local")
-        own = [pod["status"] for pod in pods if pod["metadata"]["name"].startswith(service)]
-        containers = [one for status in own for one in status.get("containerStatuses") or []]
-        return not own or any(one["restartCount"] > 1 for one in containers if not one["ready"])
-
-    world.wait_until(suffers, f"{service} suffers", 40)
 
 
 def test_the_whole_story_over_a2a_with_a_yes_from_the_terminal(world: PracticeWorld, agent: Agent) -> None:
@@ -244,17 +99,15 @@ def test_nothing_wrong_ends_at_once_and_a_reader_gets_an_analysis_only(world: Pr
     assert "may not have changes made" in report["not_done_because"]
 
 
-def test_what_no_restart_mends_is_not_acted_on_but_escalated(
-    world: PracticeWorld, agent: Agent, hook: tuple[str, list[dict[str, Any]]]
-) -> None:
-    hook[1].clear()
+def test_what_no_restart_mends_is_not_acted_on_but_escalated(world: PracticeWorld, agent: Agent, hook: Webhook) -> None:
+    hook.told.clear()
     broken(world, "disk-full", "blog-service")
     said = agent.post("/agent/diagnose", {"service": "blog_service", "wait_s": 60}).json()
     assert said["outcome"] == "reported", said
     report = agent.get(f"/agent/report/{said['id']}").json()
     assert (report["kind"], report["service"]) == ("disk_full", "blog-service")
-    assert hook[1][0]["text"].startswith("*blog-service")
-    assert report["id"] in hook[1][0]["text"]
+    assert hook.told[0]["text"].startswith("*blog-service")
+    assert report["id"] in hook.told[0]["text"]
 
 
 def test_a_storm_of_alerts_becomes_one_task_and_what_is_known_starts_nothing(

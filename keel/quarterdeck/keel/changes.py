@@ -39,7 +39,8 @@ MOST_PENDING = 50
 
 
 log = logging.getLogger(__name__)
-_applying: set[asyncio.Task[tuple[str, str]]] = set()
+_applying: dict[str, asyncio.Task[tuple[str, str]]] = {}
+"""What this process is carrying out just now, by the change's id."""
 
 
 @dataclass(frozen=True)
@@ -335,8 +336,8 @@ class Changes:
         with suppress(Exception):  # progress that nobody hears is no reason to stop
             await report(0.1, "applying")
         task = asyncio.create_task(self._apply(plan, taken))
-        _applying.add(task)  # the loop itself keeps only a weak reference
-        task.add_done_callback(_applying.discard)
+        _applying[taken.id] = task  # the loop itself keeps only a weak reference
+        task.add_done_callback(lambda _: _applying.pop(taken.id, None))
         done, unrecorded = await asyncio.shield(task)
         try:
             seen = await plan.verify(report)
@@ -352,6 +353,11 @@ class Changes:
         if unrecorded:
             seen = Seen(False, f"{seen.text} It was done, but that could not be recorded: {unrecorded}")
         return done, seen
+
+    async def settled(self, id: str) -> None:
+        """Wait until what this process is carrying out for a change is done, if it is."""
+        if (task := _applying.get(id)) is not None:
+            await asyncio.wait([task], timeout=60)
 
     async def _apply(self, plan: Plan, taken: Pending) -> tuple[str, str]:
         """What was done, and why it could not be recorded if so."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from quarterdeck.keel.answers import Answer, clip, fit, one_line, plain
@@ -72,12 +74,16 @@ class ChangeAnswer(Answer):
         return "\n".join([*lines, f"next: {self.next}"])
 
 
-async def carry_out(ctx: Context, changes: Changes, plan: Plan) -> ChangeAnswer | InputRequiredResult:
-    """Run the plan if it is granted; otherwise ask, as this client can be asked."""
+async def carry_out(
+    ctx: Context, changes: Changes, planned: Plan | Callable[[], Awaitable[Plan]]
+) -> ChangeAnswer | InputRequiredResult:
+    """Run the plan if it is granted; otherwise ask, as this client can be asked. `planned` may make the plan when it is
+    needed: what was carried out before, under the same key, often cannot be planned again."""
     caller, key = caller_of(ctx), _key_of(ctx)
-    change = plan.change
     if key and (begun := await asyncio.to_thread(changes.by_key, caller, key)):
-        return _begun(plan, begun)
+        return await _go_on(ctx, changes, planned, begun, caller)
+    plan = await planned() if callable(planned) else planned
+    change = plan.change
     decision = await asyncio.to_thread(changes.decide, change, caller)
     if decision.decision == "deny":
         await asyncio.to_thread(changes.refuse_by_policy, change, caller, decision.by)
@@ -135,13 +141,31 @@ def _key_of(ctx: Context) -> str:
     return key
 
 
-def _begun(plan: Plan, begun: Pending) -> ChangeAnswer:
+async def _go_on(
+    ctx: Context, changes: Changes, planned: Plan | Callable[[], Awaitable[Plan]], begun: Pending, caller: Caller
+) -> ChangeAnswer:
+    """What became of a change that was begun under this key. One whose process died before it was written is done now:
+    the plan is the same down to the object's fingerprint only if nothing was changed yet, and the write is refused
+    if it is not so any more."""
+    await changes.settled(begun.id)
+    begun = await asyncio.to_thread(changes.get, begun.id)
+    if begun.state == "started":
+        with suppress(Refusal):
+            plan = await planned() if callable(planned) else planned
+            if plan.change.digest(caller) == begun.digest:
+                return await _run(ctx, changes, plan, begun)
+    return _begun(begun)
+
+
+def _begun(begun: Pending) -> ChangeAnswer:
     event, _, text = begun.outcome.partition(": ")
+    status: Literal["done", "done_not_healthy", "failed"] = "failed"
+    next = "It is not known whether anything was changed. Look at the object."
     if begun.state == "done":
-        status: Literal["done", "done_not_healthy"] = "done" if event == "verified" else "done_not_healthy"
-        return _answer(plan, status, begun, "It was carried out before, under this key; not again.", result=text)
-    unknown = "It is not known whether anything was changed. Look at the object."
-    return _answer(plan, "failed", begun, unknown, result=text or "It was begun before, under this key, and broke off.")
+        status = "done" if event == "verified" else "done_not_healthy"
+        next = "It was carried out before, under this key; not again."
+    result = text or "It was begun before, under this key, and broke off."
+    return ChangeAnswer(status=status, summary=begun.summary, change_id=begun.id, result=clip(result, 1000), next=next)
 
 
 def can_ask(ctx: Context) -> bool:

@@ -128,6 +128,10 @@ class Run:
             self.asking.pop(id, None)
         return {"value": None if answer is None else json.loads(answer)}
 
+    async def over(self, id: str) -> bool:
+        owners = await self._stored(self.engine.owners.owners, [id])
+        return id not in owners or owners[id][0] not in ("PENDING", "ENQUEUED", "DELAYED")
+
     async def now(self) -> float:
         async def read() -> dict[str, Any]:
             return {"value": await self._stored(self.engine.records.now)}

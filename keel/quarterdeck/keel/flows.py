@@ -182,6 +182,11 @@ async def now() -> float:
     return await _run().now()
 
 
+async def over(id: str) -> bool:
+    """Whether another flow has ended, or is not known here. For a step: it may change from one look to the next."""
+    return await _run().over(id)
+
+
 def flow_id() -> str:
     """The id of the flow that runs here."""
     return _run().id

@@ -36,6 +36,7 @@ class MemoryRun:
     result: dict[str, Any] | None = None
     error: str = ""
     items: list[Item] = field(default_factory=list)
+    others: dict[str, MemoryRun] = field(default_factory=dict, repr=False)
     task: asyncio.Task[None] | None = None
     _waiters: set[asyncio.Future[None]] = field(default_factory=set)
     _answer: asyncio.Future[dict[str, Any]] | None = None
@@ -99,6 +100,9 @@ class MemoryRun:
         self.question, self.state = None, "working"
         self.say("answer", str(answer.get("text") or ""), None, answer, question)
 
+    async def over(self, id: str) -> bool:
+        return id not in self.others or self.others[id].seen().ended
+
     async def now(self) -> float:
         return time.time()
 
@@ -143,7 +147,7 @@ class MemoryEngine:
         id = id or str(uuid.uuid4())
         if id not in self._runs:
             self._forget()
-            run = self._runs[id] = MemoryRun(id, name, argument)
+            run = self._runs[id] = MemoryRun(id, name, argument, others=self._runs)
             run.task = asyncio.create_task(self._go(run, body), name=f"flow {id}")
         return id
 

@@ -169,7 +169,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
     async def run(
         ctx: Context, context: str | None, namespace: str | None, plan: Callable[[Cluster, str], Plan]
     ) -> ChangeAnswer | InputRequiredResult:
-        return await carry_out(ctx, changes, await on(context, namespace, plan))
+        return await carry_out(ctx, changes, lambda: on(context, namespace, plan))
 
     @change(server, destructive=True, idempotent=False)
     async def restart_deployment(

@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 
 
 async def tell(settings: Settings, report: Report) -> bool:
-    """Whether it was told. Raises Refusal when the webhook does not take it, so that the step is tried again."""
+    """Whether it was told. Raises Refusal when the webhook does not take it, so that the step is tried again: what
+    listens may hear of one report twice, and can tell by the header `Idempotency-Key`, which is the report's id."""
     log.warning("needs a person: %s (%s), report %s", report.title, report.outcome, report.id)
     url = settings.agents.escalate_url.get_secret_value()
     if not url:
@@ -24,7 +25,9 @@ async def tell(settings: Settings, report: Report) -> bool:
     lines.append(f"Report {report.id}")
     async with web.client(10.0) as http:
         try:
-            response = await http.post(url, json={"text": "\n".join(lines)[:3000]})
+            response = await http.post(
+                url, json={"text": "\n".join(lines)[:3000]}, headers={"idempotency-key": report.id}
+            )
         except Exception as error:  # the address is a secret: it must not stand in the words
             raise Refusal(f"The escalation webhook cannot be reached ({type(error).__name__}).") from None
     if response.status_code >= 300:

@@ -17,7 +17,7 @@ from quarterdeck.agents.remediation.judgement import Judged, judge_with_model
 from quarterdeck.agents.remediation.models import Action, Diagnosis, Evidence
 from quarterdeck.agents.remediation.outfit import worn
 from quarterdeck.agents.remediation.report import OUTCOMES, Done, Figure, Outcome, Report
-from quarterdeck.agents.runtime.toolbox import Said
+from quarterdeck.agents.runtime.toolbox import Said, Unreachable
 from quarterdeck.keel import flows
 from quarterdeck.keel.answers import clip, one_line
 from quarterdeck.keel.errors import Refusal
@@ -28,23 +28,32 @@ ASKED_AGAIN = 3
 """How often a change that is no more what was approved is asked about anew."""
 LOOK_AGAIN_S = 15.0
 """How often a decision is looked for in a ledger that is not ours."""
+REFUSED_FOR_GOOD = 3
+"""A tool that refuses a change so often in a row, with a moment between, means it."""
+UNTIL_REACHED: Any = {"tries": 8, "timeout_s": 900.0, "retry_refusals": True}
+"""A server that is down is called again for two minutes."""
+NOT_DONE: dict[str, Outcome] = {"expired": "expired", "refused": "failed", "changing": "failed"}
 Json = dict[str, Any]
 
 
 @flows.flow(NAME)
 async def remediate(argument: Json) -> Json:
     """`argument` may name a `service`, hold an `alert`, or a person's `text`; `act: false` only analyses."""
+    evidence: list[Evidence] = []
+    done: list[Done] = []
     try:
-        return await _remediate(argument)
-    except asyncio.CancelledError:
-        turns.give_back(worn().settings.home, flows.flow_id())
-        raise
+        return await _remediate(argument, evidence, done)
+    except Refusal as error:  # a step could not be done: what is known by then is still worth a report
+        diagnosis = rules.judge(evidence)
+        diagnosis.no_action_because = f"the work on it broke off: {error}"
+        return await _finish(diagnosis, evidence, "failed", argument, done=done)
 
 
-async def _remediate(argument: Json) -> Json:
+async def _remediate(argument: Json, evidence: list[Evidence], done: list[Done]) -> Json:
     await flows.progress("Looking for what is wrong", 0.05)
     found = await flows.step("detect", _detect, argument, tries=2, timeout_s=120)
-    evidence, about = _evidence(found["evidence"]), found["about"]
+    evidence += _evidence(found["evidence"])
+    about = found["about"]
     named = bool(about or argument.get("alert"))
     if rules.judge(evidence).healthy and not named and not await _hidden(evidence):
         return await _finish(rules.judge(evidence), evidence, "healthy", argument)
@@ -78,10 +87,12 @@ async def _remediate(argument: Json) -> Json:
     if holder != flows.flow_id():
         diagnosis.no_action_because = f"another run ({holder}) already acts on {_target(action)}"
         return await _finish(diagnosis, evidence, "reported", argument, **judged)
-    return await _act(diagnosis, action, evidence, argument, judged)
+    return await _act(diagnosis, action, evidence, done, argument, judged)
 
 
-async def _act(diagnosis: Diagnosis, action: Action, evidence: list[Evidence], argument: Json, judged: Json) -> Json:
+async def _act(
+    diagnosis: Diagnosis, action: Action, evidence: list[Evidence], done: list[Done], argument: Json, judged: Json
+) -> Json:
     """Approval → execute → verify, and what follows from each."""
     root = diagnosis.root
     assert root is not None
@@ -90,14 +101,14 @@ async def _act(diagnosis: Diagnosis, action: Action, evidence: list[Evidence], a
     answer, verdict = await _carry_out(action, f"{root.summary} {action.why}.")
     if verdict not in ("done", "failed"):
         diagnosis.no_action_because = _words(verdict, answer)
-        return await _finish(diagnosis, evidence, "expired" if verdict == "expired" else "refused", argument, **judged)
-    done = [await _done(action, answer)]
+        return await _finish(diagnosis, evidence, NOT_DONE.get(verdict, "refused"), argument, **judged)
+    done.append(await _done(action, answer))
 
     began = "Done" if verdict == "done" else "It broke off, and may have been done"
     await flows.progress(f"{began}: {clip(answer.get('summary') or '', 200)}. Watching whether it helps", 0.8)
     limit = settings.healthy_s + settings.steady_s + 120
     given = (action.model_dump(), root.service, before.model_dump())
-    seen = await flows.step("verify", _verify, *given, timeout_s=limit)
+    seen = await flows.step("verify", _verify, *given, tries=2, timeout_s=limit)
     after = health.State.model_validate(seen["state"])
     judged |= {"figures": health.figures(before, after)}
     if seen["healthy"]:
@@ -122,13 +133,17 @@ async def _act(diagnosis: Diagnosis, action: Action, evidence: list[Evidence], a
 async def _carry_out(action: Action, because: str) -> tuple[Json, str]:
     """Call the change tool, ask for the grant it wants, call it again. Returns its last answer and a verdict."""
     asked: list[str] = []
+    refused = 0
     left = worn().settings.agents.approve_s
     while True:
-        answer: Json = await flows.step(f"call {action.tool}", _change, action.model_dump(), tries=2, timeout_s=900)
+        answer: Json = await flows.step(f"call {action.tool}", _change, action.model_dump(), **UNTIL_REACHED)
         match answer["status"]:
             case "done" | "done_not_healthy":
                 return answer, "done"
-            case "denied" | "failed":
+            case "refused" if (refused := refused + 1) < REFUSED_FOR_GOOD:
+                await flows.step("wait a moment", asyncio.sleep, 2.0)
+                continue
+            case "denied" | "failed" | "refused":
                 return answer, answer["status"]
         if answer["change_id"] not in asked:  # the first time, or the object changed since
             asked.append(answer["change_id"])
@@ -158,6 +173,7 @@ def _words(verdict: str, answer: Json) -> str:
         "expired": "nobody answered in time",
         "denied": f"policy forbids it: {answer.get('next', '')}",
         "failed": f"the change could not be carried out: {answer.get('result') or answer.get('next', '')}",
+        "refused": f"the change could not be begun: {answer.get('next', '')}",
         "changing": "what it would change kept changing while it was being approved",
     }.get(verdict, verdict)
 
@@ -230,9 +246,12 @@ async def _model(evidence: list[Json]) -> Json:
 
 
 async def _take_turn(target: str, flow: str) -> str:
-    settings = worn().settings
-    seconds = settings.agents.approve_s + settings.agents.healthy_s + 900
-    return await asyncio.to_thread(turns.take, settings.home, target, flow, seconds)
+    home = worn().settings.home
+    holder = await asyncio.to_thread(turns.take, home, target, flow)
+    if holder != flow and await flows.over(holder):  # cancelled, or failed: it could not give it back
+        await asyncio.to_thread(turns.give_back, home, holder)
+        holder = await asyncio.to_thread(turns.take, home, target, flow)
+    return holder
 
 
 async def _look(action: Json) -> Json:
@@ -241,7 +260,12 @@ async def _look(action: Json) -> Json:
 
 async def _change(action: Json) -> Json:
     wanted = Action.model_validate(action)
-    said = await worn().tools.call("kubectl", wanted.tool, wanted.arguments, key=flows.step_key(), timeout_s=800)
+    try:
+        said = await worn().tools.call("kubectl", wanted.tool, wanted.arguments, key=flows.step_key(), timeout_s=800)
+    except Unreachable:  # the call may have arrived: the same call again, under the same key, tells
+        raise
+    except Refusal as error:
+        return {"status": "refused", "summary": "", "next": str(error)}
     return said.data
 
 
@@ -353,9 +377,14 @@ async def _finish(
         done=done or [],
         figures=figures or [],
     )
-    saved = Report.model_validate(await flows.step("write the report", _save, report.model_dump(mode="json")))
-    if outcome == "escalated" or (outcome in ("reported", "expired", "failed") and not diagnosis.healthy):
-        await flows.step("escalate", _escalate, saved.model_dump(mode="json"), tries=4, timeout_s=30)
+    again: Any = {"tries": 4, "timeout_s": 30.0, "retry_refusals": True}
+    written = await flows.step("write the report", _save, report.model_dump(mode="json"), **again)
+    saved = Report.model_validate(written)
+    if outcome in ("escalated", "failed") or (outcome in ("reported", "expired") and not diagnosis.healthy):
+        try:
+            await flows.step("escalate", _escalate, saved.model_dump(mode="json"), **again)
+        except Refusal as error:  # the report is there; that nobody was told must not undo it
+            await flows.progress(f"Nobody could be told: {error}")
     await flows.progress(f"Report {saved.id}: {outcome}", 1.0)
     return {
         "text": summary(saved),

@@ -1,32 +1,25 @@
 """Who acts on what: of several runs that found the same trouble, one acts and the others report.
 
-A turn belongs to a flow and to what it acts on. It survives its process, as its flow does, and ends with it; one that
-was left behind ends by itself.
+A turn belongs to a flow and to what it acts on. It survives its process, as its flow does, and ends with the flow,
+however that ends: `take` names the holder, and whoever finds that it has ended clears it away. No clock takes part.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from quarterdeck.keel.errors import Refusal
 
-SCHEMA = "CREATE TABLE IF NOT EXISTS turns (target TEXT PRIMARY KEY, flow TEXT NOT NULL, until REAL NOT NULL)"
+SCHEMA = "CREATE TABLE IF NOT EXISTS turns (target TEXT PRIMARY KEY, flow TEXT NOT NULL)"
 
 
-def take(home: Path, target: str, flow: str, seconds: float) -> str:
+def take(home: Path, target: str, flow: str) -> str:
     """Take the turn on a target. Returns the flow that has it: this one, or another."""
-    now = time.time()
     with _writing(home) as db:
-        db.execute("DELETE FROM turns WHERE until < ?", (now,))
-        db.execute(
-            "INSERT INTO turns (target, flow, until) VALUES (?, ?, ?)"
-            " ON CONFLICT (target) DO UPDATE SET until = excluded.until WHERE flow = excluded.flow",
-            (target, flow, now + seconds),
-        )
+        db.execute("INSERT OR IGNORE INTO turns (target, flow) VALUES (?, ?)", (target, flow))
         holder: str = db.execute("SELECT flow FROM turns WHERE target = ?", (target,)).fetchone()[0]
         return holder
 

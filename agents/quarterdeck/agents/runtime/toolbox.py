@@ -38,6 +38,10 @@ class Said:
     data: dict[str, Any]
 
 
+class Unreachable(Refusal):
+    """The server did not answer: it may be there again in a moment, and the call may have arrived or not."""
+
+
 class Toolbox:
     def __init__(
         self, servers: dict[str, FastMCP[Any] | str], caller: Caller, *, token: str = "", at_once: int = 8
@@ -78,21 +82,30 @@ class Toolbox:
     async def call(
         self, server: str, tool: str, arguments: dict[str, Any], *, key: str = "", timeout_s: float = CALL_S
     ) -> Said:
-        """Call a tool. Raises Refusal with the tool's own words when it refuses, or why it cannot be reached."""
+        """Call a tool. Raises Refusal with the tool's own words when it refuses, Unreachable when it does not answer.
+
+        A call over a connection that turns out to be broken is made once more over a new one: it only looks, or it
+        has a `key`, under which a change is carried out once."""
         async with self._slots:
             try:
                 async with asyncio.timeout(timeout_s):
-                    client = await self._client(server)
-                    meta = {KEY: key} if key else None
-                    with acting_as(self._caller):  # a server in this process sees whose call it is
-                        result = await client.call_tool(tool, arguments, raise_on_error=False, meta=meta)
+                    known = self._clients.get(server)
+                    try:
+                        result = await self._ask(server, tool, arguments, key)
+                    except Refusal:
+                        raise
+                    except Exception:
+                        if known is None:
+                            raise
+                        await self._lost(server, known)
+                        result = await self._ask(server, tool, arguments, key)
             except TimeoutError:
-                raise Refusal(f"{server}.{tool} did not answer within {timeout_s:g} s.") from None
+                raise Unreachable(f"{server}.{tool} did not answer within {timeout_s:g} s.") from None
             except Refusal:
                 raise
             except Exception as error:
-                await self._lost(server)
-                raise Refusal(
+                await self._lost(server, self._clients.get(server))
+                raise Unreachable(
                     f"The server {server} cannot be reached ({type(error).__name__}: {_short(error)})."
                 ) from None
         text = "\n".join(block.text for block in result.content if hasattr(block, "text"))
@@ -100,6 +113,11 @@ class Toolbox:
             raise Refusal(text or f"{server}.{tool} refused without saying why.")
         data = result.structured_content if isinstance(result.structured_content, dict) else {}
         return Said(text, data)
+
+    async def _ask(self, server: str, tool: str, arguments: dict[str, Any], key: str) -> Any:
+        client = await self._client(server)
+        with acting_as(self._caller):  # a server in this process sees whose call it is
+            return await client.call_tool(tool, arguments, raise_on_error=False, meta={KEY: key} if key else None)
 
     async def tools(self, server: str) -> list[Tool]:
         try:
@@ -129,10 +147,10 @@ class Toolbox:
             return Client(place)
         return Client(StreamableHttpTransport(place, auth=self._token or None))
 
-    async def _lost(self, name: str) -> None:
-        """Forget a broken connection, so that the next call opens a new one."""
-        client = self._clients.pop(name, None)
-        if client is not None:
+    async def _lost(self, name: str, client: Client[Any] | None) -> None:
+        """Forget a broken connection, so that the next call opens a new one; unless somebody has already."""
+        if client is not None and self._clients.get(name) is client:
+            del self._clients[name]
             try:
                 async with asyncio.timeout(2):
                     await client.__aexit__(None, None, None)  # type: ignore[no-untyped-call]
