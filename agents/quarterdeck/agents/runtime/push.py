@@ -1,7 +1,9 @@
 """Push notifications: what happens to a task is posted to an address its caller named.
 
-Addresses pass the SSRF guard, each body is signed (a JWT over its SHA-256, keys at `/.well-known/jwks.json`), a failed
-post is tried again with growing pauses, and a restart goes on where the last delivery ended.
+Addresses pass the SSRF guard and each body is signed (a JWT over its SHA-256, keys at `/.well-known/jwks.json`). Posts
+of one configuration go out in order, each at least once: one that fails is tried again with growing pauses for an hour,
+and whatever process delivers after a crash goes on where the last delivery ended. A receiver that answers 4xx has
+refused that notification and gets the next one.
 """
 
 from __future__ import annotations
@@ -10,238 +12,199 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
-import sqlite3
-import time
-import uuid
+import secrets
 from collections.abc import Iterable
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import httpx
 from a2a.types.a2a_pb2 import TaskPushNotificationConfig
 from a2a.utils.proto_utils import to_stream_response
-from google.protobuf.json_format import MessageToDict, MessageToJson, Parse
+from google.protobuf.json_format import MessageToDict
 
 from quarterdeck.agents.runtime import tasks
+from quarterdeck.agents.runtime.pushes import HOLD_S, Delivery, Pushes
+from quarterdeck.agents.runtime.signing import Signer
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.keel.guard import check_url, guarded_client
+from quarterdeck.keel.flows import Flow
+from quarterdeck.keel.guard import check_url, guarded_client, place_of
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-
     from quarterdeck.agents.runtime.handler import Engine
 
 log = logging.getLogger(__name__)
-MOST_OF_ONE = 10
-"""Configurations that one task may have."""
-TRIES = 6
-FIRST_PAUSE_S = 0.5
-AT_ONCE = 20
-SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS push (task TEXT NOT NULL, id TEXT NOT NULL, config TEXT NOT NULL,"
-    " seen INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (task, id))"
-)
+POST_S = 10.0
+"""One post, however slowly the other side reads and answers."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
+GIVE_UP_S = 3600.0
+AT_ONCE, AT_ONCE_TO_ONE = 80, 4
+"""Posts in flight: in all, and to one receiver, so that a slow one only holds up itself."""
+LOOK_S = HOLD_S / 3
+LONGEST_URL, LONGEST_SECRET, LONGEST_ID = 2000, 8000, 256
 
 
 class Push:
     def __init__(self, home: Path, allow: Iterable[str] = ()) -> None:
-        self._home, self._allow = home, tuple(allow)
+        self._allow = tuple(allow)
+        self._pushes, self._signer = Pushes(home, secrets.token_hex(8)), Signer(home)
         self._engine: Engine | None = None
+        self._http = guarded_client(POST_S, allow=self._allow)
         self._following: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._http: httpx.AsyncClient | None = None
-        self._key: EllipticCurvePrivateKey | None = None
+        self._slots_of: WeakValueDictionary[Any, asyncio.Semaphore] = WeakValueDictionary()
 
     async def start(self, engine: Engine) -> None:
         """Go on with what was not delivered when the last process ended."""
         self._engine = engine
-        self._http = guarded_client(10.0, allow=self._allow)
-        for task, config, seen in await asyncio.to_thread(self._open):
-            self._follow(task, config, seen)
+        self._looking = asyncio.create_task(self._look(), name="push")
 
     async def close(self) -> None:
-        for following in self._following.values():
-            following.cancel()
-        await asyncio.gather(*self._following.values(), return_exceptions=True)
-        if self._http is not None:
-            await self._http.aclose()
+        running = [*self._following.values(), *([self._looking] if self._looking else [])]
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.to_thread(self._pushes.let_go)
+        await self._http.aclose()
+
+    def keys(self) -> dict[str, Any]:
+        return self._signer.keys()
 
     # Configurations
 
     async def add(self, task: str, given: TaskPushNotificationConfig) -> TaskPushNotificationConfig:
-        if not given.url:
-            raise Refusal("A push configuration needs a url.")
+        """Keep a configuration; the same one again, as in a message that is sent again, changes nothing."""
+        _check(given)
         await check_url(given.url, allow=self._allow)
         config = TaskPushNotificationConfig()
         config.CopyFrom(given)
-        config.task_id, config.id = task, config.id[:200] or str(uuid.uuid4())
-        await asyncio.to_thread(self._save, task, config)
-        if self._engine is not None:
-            self._follow(task, config, 0)
+        config.task_id, config.id = task, given.id or _name(given)
+        delivery = await asyncio.to_thread(self._pushes.save, config)
+        if delivery is not None:
+            self._follow(delivery)
         return config
 
     async def of(self, task: str) -> list[TaskPushNotificationConfig]:
-        return await asyncio.to_thread(self._read, task)
+        return await asyncio.to_thread(self._pushes.of, task)
 
     async def remove(self, task: str, id: str) -> None:
+        await asyncio.to_thread(self._pushes.remove, task, id)
         following = self._following.pop((task, id), None)
         if following is not None:
             following.cancel()
-        await asyncio.to_thread(self._run, "DELETE FROM push WHERE task = ? AND id = ?", task, id)
 
     # Delivery
 
-    def _follow(self, task: str, config: TaskPushNotificationConfig, seen: int) -> None:
-        known = self._following.pop((task, config.id), None)
-        if known is not None:
-            known.cancel()
-        following = asyncio.create_task(self._deliver(task, config, seen), name=f"push {task}")
-        self._following[task, config.id] = following
+    async def _look(self) -> None:
+        """Keep hold of what is delivered here; take up what another process left, and what broke off."""
+        while True:
+            try:
+                for delivery in await asyncio.to_thread(self._pushes.held):
+                    self._follow(delivery)
+            except Exception:
+                log.exception("looking for push notifications failed; it is tried again")
+            await asyncio.sleep(LOOK_S)
 
-    async def _deliver(self, task: str, config: TaskPushNotificationConfig, seen: int) -> None:
-        assert self._engine is not None
-        engine = self._engine
+    def _follow(self, delivery: Delivery) -> None:
+        key = (delivery.task, delivery.config.id)
+        if self._engine is None or key in self._following:
+            return
+        following = asyncio.create_task(self._deliver(self._engine, delivery), name=f"push {delivery.task}")
+        self._following[key] = following
+        following.add_done_callback(lambda _: self._over(key, following))
+
+    def _over(self, key: tuple[str, str], following: asyncio.Task[None]) -> None:
+        if self._following.get(key) is following:
+            del self._following[key]
+
+    async def _deliver(self, engine: Engine, delivery: Delivery) -> None:
+        task = delivery.task
         try:
-            for _ in range(100):  # the configuration is stored just before its flow begins
-                try:
-                    flow = await engine.status(task)
-                    break
-                except Refusal:
-                    await asyncio.sleep(0.05)
-            else:
+            flow = await _begun(engine, task)
+            if flow is None:
+                log.warning("task %s never began; its push configuration is dropped", task)
+                await asyncio.to_thread(self._pushes.remove, task, delivery.config.id)
                 return
-            async with aclosing(engine.watch(task, seen)) as items:  # type: ignore[type-var]
+            async with aclosing(engine.watch(task, delivery.seen)) as items:  # type: ignore[type-var]
                 async for item in items:
                     ended = item.kind == "end"
-                    events = tasks.ending(await engine.status(task)) if ended else tasks.events(flow, item)
-                    for event in events:
-                        await self._post(config, event)
-                    await asyncio.to_thread(
-                        self._run,
-                        "UPDATE push SET seen = ?, done = ? WHERE task = ? AND id = ?",
-                        item.cursor, int(ended), task, config.id,
-                    )  # fmt: skip
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            log.exception("push notifications of %s broke off", task)
-        finally:
-            self._following.pop((task, config.id), None)
+                    for event in tasks.ending(await engine.status(task)) if ended else tasks.events(flow, item):
+                        if not await self._post(delivery, event):
+                            return
+                    await asyncio.to_thread(self._pushes.delivered, delivery, item.cursor, done=ended)
+        except Exception as error:  # the flows' database, for one; it is taken up again soon
+            log.warning("push notifications of %s broke off (%s: %s)", task, type(error).__name__, error)
 
-    async def _post(self, config: TaskPushNotificationConfig, event: tasks.Event) -> None:
+    async def _post(self, delivery: Delivery, event: tasks.Event) -> bool:
+        """Whether to go on: the notification was taken or refused, and the configuration is still there."""
         body = json.dumps(MessageToDict(to_stream_response(event)), ensure_ascii=False).encode()
-        headers = {"content-type": "application/a2a+json", "x-a2a-signature": self._signature(body)}
+        pause, waited, problem = FIRST_PAUSE_S, 0.0, ""
+        while waited < GIVE_UP_S:
+            config = await asyncio.to_thread(self._pushes.ours, delivery)
+            if config is None:
+                return False
+            status, problem = await self._send(config, body)
+            if 200 <= status < 300:
+                return True
+            if 0 < status < 500 and status not in (408, 429):
+                log.warning("a push notification of task %s was refused (%s)", delivery.task, problem)
+                return True
+            await asyncio.sleep(pause)
+            waited += pause
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+        log.warning("push notifications of task %s are given up (%s)", delivery.task, problem)
+        await asyncio.to_thread(self._pushes.give_up, delivery)
+        return False
+
+    async def _send(self, config: TaskPushNotificationConfig, body: bytes) -> tuple[int, str]:
+        """The receiver's status, 0 when there was none, and what is to be said of it. Its body is never read."""
+        headers = {"content-type": "application/a2a+json", "x-a2a-signature": self._signer.sign(body)}
         if config.token:
             headers["x-a2a-notification-token"] = config.token
         if config.authentication.scheme and config.authentication.credentials:
             headers["authorization"] = f"{config.authentication.scheme} {config.authentication.credentials}"
-        assert self._http is not None
-        for attempt in range(TRIES):
-            problem: object
+        receiver = place_of(config.url)
+        slots = self._slots_of.setdefault(receiver, asyncio.Semaphore(AT_ONCE_TO_ONE))
+        async with slots, self._slots:
             try:
                 async with (
-                    self._slots,
+                    asyncio.timeout(POST_S),
                     self._http.stream("POST", config.url, content=body, headers=headers) as response,
                 ):
-                    if response.status_code < 300:
-                        return
-                    problem = response.status_code
-                if isinstance(problem, int) and problem < 500 and problem not in (408, 429):
-                    break
-            except Refusal as error:
-                log.warning("a push notification is not sent: %s", error)
-                return
-            except httpx.HTTPError as error:
-                problem = type(error).__name__
-            await asyncio.sleep(FIRST_PAUSE_S * 2**attempt)
-        log.warning("a push notification of task %s was not accepted (%s)", config.task_id, problem)
-
-    # Signing
-
-    def _signature(self, body: bytes) -> str:
-        import jwt
-
-        now = int(time.time())
-        claims = {"iss": "quarterdeck", "iat": now, "exp": now + 300, "request_body_sha256": _hash(body)}
-        return jwt.encode(claims, self._private(), algorithm="ES256", headers={"kid": self._kid()})
-
-    def keys(self) -> dict[str, Any]:
-        """The public keys, as a JSON web key set."""
-        from jwt.algorithms import ECAlgorithm
-
-        public = json.loads(ECAlgorithm.to_jwk(self._private().public_key()))
-        return {"keys": [{**public, "kid": self._kid(), "use": "sig", "alg": "ES256"}]}
-
-    def _kid(self) -> str:
-        numbers = self._private().public_key().public_numbers()
-        return _hash(f"{numbers.x}.{numbers.y}".encode())[:16]
-
-    def _private(self) -> EllipticCurvePrivateKey:
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        if self._key is None:
-            path = self._home / "push.key"
-            if not path.exists():
-                made = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                )
-                self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-                own = path.with_name(f"push.key.{os.getpid()}")
-                own.touch(mode=0o600)
-                own.write_bytes(made)
-                try:
-                    os.link(own, path)  # the first of two processes that start together gives the key
-                except FileExistsError:
-                    pass
-                own.unlink()
-            key = serialization.load_pem_private_key(path.read_bytes(), None)
-            assert isinstance(key, ec.EllipticCurvePrivateKey)
-            self._key = key
-        return self._key
-
-    # The database
-
-    def _db(self) -> sqlite3.Connection:
-        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        db = sqlite3.connect(self._home / "push.db", timeout=10, isolation_level=None)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(SCHEMA)
-        return db
-
-    def _run(self, statement: str, *values: Any) -> None:
-        with closing(self._db()) as db:
-            db.execute(statement, values)
-
-    def _save(self, task: str, config: TaskPushNotificationConfig) -> None:
-        with closing(self._db()) as db:
-            others = db.execute("SELECT count(*) FROM push WHERE task = ? AND id <> ?", (task, config.id)).fetchone()[0]
-            if others >= MOST_OF_ONE:
-                raise Refusal(f"A task may have {MOST_OF_ONE} push configurations. Delete one first.")
-            db.execute(
-                "INSERT INTO push (task, id, config) VALUES (?, ?, ?)"
-                " ON CONFLICT (task, id) DO UPDATE SET config = excluded.config",
-                (task, config.id, MessageToJson(config)),
-            )
-            recent = "SELECT rowid FROM push ORDER BY rowid DESC LIMIT 5000"
-            db.execute(f"DELETE FROM push WHERE done = 1 AND rowid NOT IN ({recent})")
-        (self._home / "push.db").chmod(0o600)
-
-    def _read(self, task: str) -> list[TaskPushNotificationConfig]:
-        with closing(self._db()) as db:
-            rows = db.execute("SELECT config FROM push WHERE task = ? ORDER BY rowid", (task,)).fetchall()
-        return [Parse(row[0], TaskPushNotificationConfig()) for row in rows]
-
-    def _open(self) -> list[tuple[str, TaskPushNotificationConfig, int]]:
-        if not (self._home / "push.db").exists():
-            return []
-        with closing(self._db()) as db:
-            rows = db.execute("SELECT task, config, seen FROM push WHERE done = 0 LIMIT 5000").fetchall()
-        return [(row[0], Parse(row[1], TaskPushNotificationConfig()), row[2]) for row in rows]
+                    return response.status_code, str(response.status_code)
+            except (httpx.HTTPError, TimeoutError) as error:
+                return 0, type(error).__name__
+            except Refusal as error:  # it leads inside now, or its name is not found: perhaps not for long
+                return 0, str(error)
 
 
-def _hash(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+async def _begun(engine: Engine, task: str) -> Flow | None:
+    """Its flow. The configuration is stored just before the flow begins; None when it never did."""
+    for _ in range(100):
+        try:
+            return await engine.status(task)
+        except Refusal:
+            await asyncio.sleep(0.1)
+    found = await engine.list(prefix=task, limit=1)  # raises when it is the database that is not there
+    return found[0] if found else None
+
+
+def _check(given: TaskPushNotificationConfig) -> None:
+    if not given.url:
+        raise Refusal("A push configuration needs a url.")
+    if len(given.url) > LONGEST_URL or len(given.id) > LONGEST_ID:
+        raise Refusal(f"A url may have {LONGEST_URL} characters and an id {LONGEST_ID}. Choose shorter ones.")
+    login = given.authentication
+    for name, value in (("token", given.token), ("scheme", login.scheme), ("credentials", login.credentials)):
+        if len(value) > LONGEST_SECRET or not (value.isascii() and (value.isprintable() or not value)):
+            raise Refusal(f"The {name} of a push configuration must be printable ASCII, {LONGEST_SECRET} at most.")
+
+
+def _name(given: TaskPushNotificationConfig) -> str:
+    """The same configuration has the same name, so that it is the same one when it is sent again."""
+    bare = TaskPushNotificationConfig()
+    bare.CopyFrom(given)
+    bare.ClearField("task_id")
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()[:32]
