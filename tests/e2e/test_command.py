@@ -146,7 +146,7 @@ class Terminal:
 def test_help_fits_a_screen_and_names_every_command(home: Path) -> None:
     shown = quarterdeck(home, "--help")
     assert shown.returncode == 0
-    for name in ("demo", "install", "doctor", "serve", "approve", "audit", "token"):
+    for name in ("demo", "install", "doctor", "serve", "diagnose", "agents", "approve", "audit", "token"):
         assert re.search(rf"^\s+{name}\b", shown.stdout, re.MULTILINE), name
     assert len(shown.stdout.splitlines()) <= 30
     assert quarterdeck(home).stdout == shown.stdout

@@ -9,20 +9,18 @@ import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from quarterdeck.deck.clients import CLIENTS
-
 COMMANDS = {
-    "demo": "break a practice system, find out why, and mend it with your consent (30 s, needs nothing)",
-    "install": f"connect an AI client: {', '.join(CLIENTS)}",
+    "demo": "a practice system breaks and is mended with your consent (30 s)",
+    "install": "connect an AI client, such as claude-desktop or cursor",
     "uninstall": "take Quarterdeck out of an AI client again",
     "doctor": "check this set-up and say how to mend what is wrong",
     "serve": "run MCP servers: stats, kubectl, logs, bridge",
-    "diagnose": "find out what is wrong, with evidence; mend it when you say yes",
+    "diagnose": "find out what is wrong; mend it when you say yes",
     "watch": "look every few seconds and deal with each new trouble",
     "agents": "serve the headless agents: A2A, REST, Alertmanager's webhook",
-    "expose": "serve any MCP server as an A2A agent: its tools become skills",
-    "approve": "see the changes that wait for a person, and allow or decline one",
-    "audit": "list what was asked for, allowed and done; `audit verify` finds tampering",
+    "expose": "serve any MCP server as an A2A agent",
+    "approve": "see the changes that wait for a person; allow or decline one",
+    "audit": "list what was asked for, allowed and done; prove it whole",
     "reports": "past incidents: list them, show one, search what was written",
     "token": "make a bearer token for servers reached over HTTP",
     "world": "run the practice system and its cluster in the foreground",
