@@ -15,6 +15,8 @@ from fastmcp.exceptions import ResourceError
 from fastmcp.resources import ResourceResult
 from mcp_types import InputRequiredResult
 from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from quarterdeck.bridge import artifacts as made
 from quarterdeck.bridge.agents import NO_AGENTS, Directory, rank
@@ -303,6 +305,12 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             return ResourceResult(made.contents(found[made.find(found, number)]))
         except Refusal as error:
             raise ResourceError(redact(str(error))) from None
+
+    @server.custom_route("/bridge/push/{task}", methods=["POST"])
+    async def pushed(request: Request) -> Response:
+        token = request.headers.get("x-a2a-notification-token", "")
+        known = follower.poke(request.path_params["task"], token)
+        return Response(status_code=202 if known else 404)
 
     # What they have in common
 
