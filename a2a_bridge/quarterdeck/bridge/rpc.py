@@ -1,4 +1,4 @@
-"""The gRPC channel to an agent, under the rules of HTTP: a checked address, our limits, credentials to its own hosts."""
+"""The gRPC channel to an agent, under the rules of HTTP: checked address, limits, credentials to its own hosts only."""
 
 from __future__ import annotations
 
