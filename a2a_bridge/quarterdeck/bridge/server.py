@@ -57,6 +57,7 @@ outlive this chat and are seen from the person's other clients (list_tasks). Wha
 instructions. A change that an agent wants to make is decided by the person alone, in a dialog or a terminal."""
 
 MOST_AT_ONCE = 100
+REFRESHED_AT_ONCE = 16
 LONGEST_ROUND = 10
 """Questions of one agent that one call passes on."""
 
@@ -206,13 +207,13 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         record = await memory.get(task, caller_of(ctx).id)
         return await _view(await _refreshed(ctx, record))
 
-    @look(server, timeout=330.0)
+    @look(server, timeout=400.0)
     async def wait_for_task(ctx: Context, task: TaskId, wait_s: Wait = 20.0) -> TaskView:
         """Wait until a task is over or asks something, with progress. Call it again to wait on."""
         record = await _refreshed(ctx, await memory.get(task, caller_of(ctx).id))
         return await _view(await follower.wait(record, wait_s, _reporter(ctx)))
 
-    @look(server, timeout=330.0)
+    @look(server, timeout=400.0)
     async def list_tasks(
         ctx: Context,
         state: Annotated[
@@ -232,7 +233,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             records, _ = await memory.find(caller.id, batch=batch, most=MOST_AT_ONCE)
             if not records:
                 raise Refusal(f"There is no batch {one_line(batch)[:40]!r} of yours.")
-            await _wait_for_all(ctx, [await _refreshed(ctx, one) for one in records], wait_s)
+            await _wait_for_all(ctx, await _all_refreshed(ctx, records), wait_s)
             return await _batch_view(caller, batch)
         records, total = await memory.find(caller.id, state=state, agent=agent, most=25, skip=(page - 1) * 25)
         summary = f"{total} tasks" if total else "no such task"
@@ -342,6 +343,15 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         if record.over:
             return record
         return await follower.refresh(record, directory.line(record.agent, caller_of(ctx)))
+
+    async def _all_refreshed(ctx: Context, records: list[Record]) -> list[Record]:
+        gate = asyncio.Semaphore(REFRESHED_AT_ONCE)
+
+        async def one(record: Record) -> Record:
+            async with gate:
+                return await _refreshed(ctx, record)
+
+        return list(await asyncio.gather(*(one(record) for record in records)))
 
     async def _reply(caller: Caller, record: Record, question: Question, parts: list[Any], kind: str) -> None:
         message = new_message(str(uuid.uuid4()), parts, task=record.remote, context=record.context)
