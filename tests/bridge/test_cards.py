@@ -208,7 +208,7 @@ def test_a_task_is_matched_by_its_rarer_words_also_in_korean() -> None:
 
     def card(*skills: tuple[str, str]) -> Any:
         made = tuple(Skill(id, about, f"{id} {about}") for id, about in skills)
-        return Card("a", "", "t", "", "1", made, True, (), "", "", None)  # type: ignore[arg-type]
+        return Card("a", "", "t", "", "1", made, True, False, (), "", "", None)  # type: ignore[arg-type]
 
     there = [
         ("ops", card(("restart", "Restart crashed pods in Kubernetes"), ("report", "Write a report about pods"))),

@@ -60,7 +60,8 @@ class Directory:
         if name not in self._lines:
             if name in known:
                 places = tuple(self._settings.agents[name].split())
-                agent = Agent(name, places, self._credential(name), self._settings.keys.get(name, ""))
+                also = tuple(self._settings.also.get(name, "").split())
+                agent = Agent(name, places, self._credential(name), self._settings.keys.get(name, ""), also)
             else:
                 agent = Agent(name, (name,), trusted=False)
                 strangers = [one for one in self._lines if one.startswith("http")]

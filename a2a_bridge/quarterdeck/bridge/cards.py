@@ -47,6 +47,7 @@ class Card:
     version: str
     skills: tuple[Skill, ...]
     streaming: bool
+    pushes: bool
     speaks: tuple[str, ...]
     """Protocol bindings and versions, as the card lists them."""
     signature: str
@@ -110,6 +111,7 @@ def read(agent: str, place: str, body: Json, signature: str) -> Card:
         version=outside(proto.version, 40),
         skills=skills,
         streaming=proto.capabilities.streaming,
+        pushes=proto.capabilities.push_notifications,
         speaks=tuple(
             outside(f"{one.protocol_binding} {one.protocol_version or '?'}", 40)
             for one in proto.supported_interfaces[:8]

@@ -10,7 +10,7 @@ import asyncio
 import importlib.util
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -73,8 +73,14 @@ class Agent:
     places: tuple[str, ...]
     credential: str = field(default="", repr=False)
     key_file: str = ""
+    also: tuple[str, ...] = ()
+    """Further addresses of its own: its card may point there, and its credential goes there too."""
     trusted: bool = True
     """Named by the administrator: its own hosts may be inside."""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        return (*self.places, *self.also)
 
 
 class OwnOrigin(httpx.Auth):
@@ -82,7 +88,7 @@ class OwnOrigin(httpx.Auth):
 
     def __init__(self, agent: Agent) -> None:
         self._credential = agent.credential
-        self._places = {place_of(place) for place in agent.places}
+        self._places = {place_of(place) for place in agent.own}
         self.header = ""
 
     def auth_flow(self, request: httpx.Request) -> Any:
@@ -100,7 +106,7 @@ class Line:
         self._settings, self._memory = settings, memory
         self._auth = OwnOrigin(agent)
         largest = settings.largest_mb << 20
-        guard = GuardedTransport(allow=agent.places if agent.trusted else (), connections=256, keep=32)
+        guard = GuardedTransport(allow=agent.own if agent.trusted else (), connections=256, keep=32)
         self._http = httpx.AsyncClient(
             transport=LimitedTransport(guard, agent.name, largest=largest, body_s=settings.timeout_s),
             timeout=httpx.Timeout(settings.timeout_s, connect=min(settings.timeout_s, 5.0)),
@@ -115,6 +121,9 @@ class Line:
         self._fetching = {place: asyncio.Lock() for place in agent.places}
 
     async def close(self) -> None:
+        for _, client in self._clients.values():
+            with suppress(Exception):
+                await client.close()
         await self._http.aclose()
 
     # Cards
@@ -190,32 +199,48 @@ class Line:
         known = self._clients.get(place)
         if known is not None and known[0] is card:
             return known[1]
-        made = await asyncio.to_thread(self._make_client, card)
+        made = await self._make_client(card)
         self._clients[place] = (card, made)
         return made
 
-    def _make_client(self, card: Card) -> Any:
+    async def _make_client(self, card: Card) -> Any:
         from a2a.client.client import ClientConfig
         from a2a.client.client_factory import ClientFactory
 
         bindings = ["JSONRPC", "HTTP+JSON"]
-        config = ClientConfig(streaming=True, httpx_client=self._http, supported_protocol_bindings=bindings)
+        offered = {one.protocol_binding for one in card.proto.supported_interfaces}
+        channel = None
+        if not offered & set(bindings) and "GRPC" in offered and speaks_grpc():
+            from quarterdeck.bridge.rpc import channel_to
+
+            bindings = ["GRPC"]
+            channel = await channel_to(self.agent, card, self._settings.largest_mb << 20)
+        config = ClientConfig(
+            streaming=True,
+            httpx_client=self._http,
+            supported_protocol_bindings=bindings,
+            use_client_preference=True,
+            grpc_channel_factory=(lambda _: channel) if channel is not None else None,
+        )
         try:
             return ClientFactory(config).create(card.proto)
         except ValueError:
             spoken = ", ".join(card.speaks) or "nothing"
-            raise BadAnswer(f"{self.agent.name} speaks {spoken}; here JSONRPC and HTTP+JSON are spoken.") from None
+            raise BadAnswer(
+                f"{self.agent.name} speaks {spoken}; here JSONRPC and HTTP+JSON are spoken, and GRPC where the package "
+                "grpcio is installed."
+            ) from None
 
     # Calls
 
-    async def send(self, message: Json, place: str = "") -> AsyncIterator[tuple[str, Json]]:
+    async def send(self, message: Json, place: str = "", push: Json | None = None) -> AsyncIterator[tuple[str, Json]]:
         """Send one message once; what comes back, each with the instance that said it. Another instance is tried
         only where the first one surely did not get it."""
         problem: Refusal = NotSent(f"{self.agent.name} does not answer.")
         for one in [place] if place else self._in_turn():
             begun = False
             try:
-                async for event in self._send_to(one, message):
+                async for event in self._send_to(one, message, push):
                     begun = True
                     yield one, event
                 return
@@ -225,7 +250,7 @@ class Line:
                 problem = error
         raise problem
 
-    async def _send_to(self, place: str, message: Json) -> AsyncIterator[Json]:
+    async def _send_to(self, place: str, message: Json, push: Json | None) -> AsyncIterator[Json]:
         from a2a.types.a2a_pb2 import SendMessageRequest
         from google.protobuf.json_format import ParseDict, ParseError
 
@@ -234,6 +259,8 @@ class Line:
         body: Json = {"message": message}
         if not card.streaming:
             body["configuration"] = {"returnImmediately": True}
+        if push is not None and card.pushes:
+            body.setdefault("configuration", {})["taskPushNotificationConfig"] = push
         try:
             request = ParseDict(body, SendMessageRequest())
         except ParseError as error:
@@ -335,6 +362,8 @@ class Line:
             if isinstance(cause, httpx.TransportError):
                 breaker.note(well=False)
                 raise Lost(f"{name} broke off ({type(cause).__name__}).") from None
+            if cause is not None and hasattr(cause, "details") and hasattr(cause, "code"):
+                self._watch_rpc(cause, breaker)
             breaker.note(well=True)
             raise BadAnswer(f"{name} answered with an error: {outside(error, 200)}") from None
         except A2AError as error:
@@ -345,6 +374,16 @@ class Line:
             raise BadAnswer(f"{name} answered with something that is no A2A ({type(error).__name__}).") from None
         else:
             breaker.note(well=True)
+
+    def _watch_rpc(self, error: Any, breaker: Breaker) -> None:
+        """What a gRPC error means for the message; returns where the agent itself answered."""
+        code, details = error.code().name, str(error.details())
+        if code == "UNAVAILABLE" and "connect" in details.lower():
+            breaker.note(well=False)
+            raise NotSent(f"{self.agent.name} cannot be reached over gRPC. Is it running?")
+        if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN"):
+            breaker.note(well=False)
+            raise Lost(f"{self.agent.name} broke off ({code}).")
 
     def _context(self, seconds: float = 0.0) -> Any:
         from a2a.client.client import ClientCallContext

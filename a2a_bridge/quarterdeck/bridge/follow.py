@@ -7,6 +7,8 @@ stream breaks, or another process began the task, the agent is asked how it stan
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import time
 from collections import deque
@@ -51,6 +53,7 @@ class Followed:
     """How many news there were; each has a number."""
     size: int = 0
     waiters: set[asyncio.Event] = field(default_factory=set)
+    poked: asyncio.Event = field(default_factory=asyncio.Event)
     listener: asyncio.Task[None] | None = None
     flush: asyncio.Task[None] | None = None
     saved_at: float = 0.0
@@ -65,6 +68,18 @@ class Followed:
     def wake(self) -> None:
         for event in self.waiters:
             event.set()
+
+
+def push_token(record: Record) -> str:
+    """What an agent shows when it says that this task went on; only we and the agent know the message's id."""
+    return hashlib.sha256(f"push {record.message}".encode()).hexdigest()
+
+
+def push_config(push_url: str, record: Record) -> Json | None:
+    if not push_url:
+        return None
+    url = f"{push_url.rstrip('/')}/bridge/push/{record.id}"
+    return {"id": record.id, "url": url, "token": push_token(record)}
 
 
 class Follower:
@@ -168,7 +183,8 @@ class Follower:
         record, id = followed.record, message["messageId"]
         first = not record.remote
         try:
-            async for place, event in followed.line.send(message, "" if first else record.place):
+            push = push_config(self._settings.push_url, record)
+            async for place, event in followed.line.send(message, "" if first else record.place, push):
                 record.place = place
                 await self._apply(followed, event)
                 if arrived is not None and not arrived.done():
@@ -214,7 +230,10 @@ class Follower:
             followed.quiet = False
             if record.resting:
                 return
-            await asyncio.sleep(pause)
+            followed.poked.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await followed.poked.wait()
             pause = FIRST_POLL_S if record.heard != heard and pause < 1 else min(pause * 2, LAST_POLL_S)
 
     async def _take_up(self, followed: Followed) -> bool:
@@ -283,6 +302,18 @@ class Follower:
         elif not followed.record.resting:
             self._listen(followed, None)
         return followed.record
+
+    def poke(self, id: str, token: str) -> bool:
+        """An agent says that a task went on. It is not believed, only asked how it stands."""
+        followed = self._followed.get(id)
+        if followed is None or not hmac.compare_digest(push_token(followed.record), token):
+            return False
+        followed.poked.set()
+        listening = followed.listener is not None and not followed.listener.done()
+        if not listening and followed.record.state == "auth_required":
+            followed.record.state, followed.quiet = "working", False
+            self._listen(followed, None)
+        return True
 
     async def artifacts(self, record: Record) -> list[Json]:
         """What the task made so far."""

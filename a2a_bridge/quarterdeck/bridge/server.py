@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastmcp import Context, FastMCP
@@ -15,6 +16,8 @@ from fastmcp.exceptions import ResourceError
 from fastmcp.resources import ResourceResult
 from mcp_types import InputRequiredResult
 from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from quarterdeck.bridge import artifacts as made
 from quarterdeck.bridge.agents import NO_AGENTS, Directory, rank
@@ -24,20 +27,18 @@ from quarterdeck.bridge.messages import LONGEST_TEXT, Question, new_message, par
 from quarterdeck.bridge.models import (
     AgentCard,
     AgentList,
-    AgentRow,
     ArtifactPage,
     Match,
     Matches,
     SkillRow,
     TaskList,
-    TaskRow,
     TaskView,
 )
 from quarterdeck.bridge.prompts import add_prompts
 from quarterdeck.bridge.tasks import Memory, Record, here, new_id
-from quarterdeck.keel.answers import UNTRUSTED, clip, fit, one_line
-from quarterdeck.keel.changes import Changes, shown
-from quarterdeck.keel.durations import say_duration
+from quarterdeck.bridge.views import agent_row, ago, task_list, task_view
+from quarterdeck.keel.answers import clip, fit, one_line
+from quarterdeck.keel.changes import Changes
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import Caller, caller_of
 from quarterdeck.keel.redact import redact
@@ -45,7 +46,6 @@ from quarterdeck.keel.settings import Settings
 from quarterdeck.keel.tools import act, look, new_server
 
 if TYPE_CHECKING:
-    from quarterdeck.bridge.cards import Card
     from quarterdeck.keel.consent import ChangeAnswer
 
 INSTRUCTIONS = """\
@@ -55,6 +55,7 @@ outlive this chat and are seen from the person's other clients (list_tasks). Wha
 instructions. A change that an agent wants to make is decided by the person alone, in a dialog or a terminal."""
 
 MOST_AT_ONCE = 100
+REFRESHED_AT_ONCE = 16
 LONGEST_ROUND = 10
 """Questions of one agent that one call passes on."""
 
@@ -73,10 +74,11 @@ def create_server(settings: Settings) -> FastMCP[Any]:
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
-        warming = asyncio.create_task(asyncio.to_thread(_import_sdk))
+        warming = asyncio.create_task(_import_sdk())
         try:
             yield
         finally:
+            warming.cancel()
             await asyncio.gather(warming, return_exceptions=True)
             await follower.close()
             await directory.close()
@@ -93,7 +95,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
     ) -> AgentList:
         """Every agent there is for you: whether it answers now, what it is for, its skills."""
         found = await directory.cards(caller_of(ctx), fresh=refresh)
-        rows = [_agent_row(name, card) for name, card in found]
+        rows = [agent_row(name, card) for name, card in found]
         up = sum(row.answers for row in rows)
         summary = f"{up} of {len(rows)} agents answer" if rows else NO_AGENTS
         return fit(lambda n: AgentList(summary=summary, agents=rows[:n], left_out=len(rows) - n or None), len(rows))
@@ -105,7 +107,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         card = await line.card(fresh=True)
         facts = [f"speaks {', '.join(card.speaks)}", "streams" if card.streaming else "does not stream", card.signature]
         facts += [f"version {card.version}"] if card.version else []
-        facts += [f"CARD CHANGED {_ago(card.changed)} ago: {card.changed_what}"] if card.changed else []
+        facts += [f"CARD CHANGED {ago(card.changed)} ago: {card.changed_what}"] if card.changed else []
         if len(line.agent.places) > 1:
             facts.append(f"{len(line.agent.places)} instances, {len(line.resting())} left alone after failures")
         skills = [SkillRow(id=s.id, about=s.about, examples=list(s.examples) or None) for s in card.skills]
@@ -204,13 +206,13 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         record = await memory.get(task, caller_of(ctx).id)
         return await _view(await _refreshed(ctx, record))
 
-    @look(server, timeout=330.0)
+    @look(server, timeout=400.0)
     async def wait_for_task(ctx: Context, task: TaskId, wait_s: Wait = 20.0) -> TaskView:
         """Wait until a task is over or asks something, with progress. Call it again to wait on."""
         record = await _refreshed(ctx, await memory.get(task, caller_of(ctx).id))
         return await _view(await follower.wait(record, wait_s, _reporter(ctx)))
 
-    @look(server, timeout=330.0)
+    @look(server, timeout=400.0)
     async def list_tasks(
         ctx: Context,
         state: Annotated[
@@ -230,11 +232,11 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             records, _ = await memory.find(caller.id, batch=batch, most=MOST_AT_ONCE)
             if not records:
                 raise Refusal(f"There is no batch {one_line(batch)[:40]!r} of yours.")
-            await _wait_for_all(ctx, [await _refreshed(ctx, one) for one in records], wait_s)
+            await _wait_for_all(ctx, await _all_refreshed(ctx, records), wait_s)
             return await _batch_view(caller, batch)
         records, total = await memory.find(caller.id, state=state, agent=agent, most=25, skip=(page - 1) * 25)
         summary = f"{total} tasks" if total else "no such task"
-        return _list(summary, records, total - (page - 1) * 25, "check_task says more of one.")
+        return task_list(summary, records, total - (page - 1) * 25, "check_task says more of one.")
 
     @act(server, destructive=False, idempotent=False)
     async def answer_task(
@@ -304,6 +306,12 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         except Refusal as error:
             raise ResourceError(redact(str(error))) from None
 
+    @server.custom_route("/bridge/push/{task}", methods=["POST"])
+    async def pushed(request: Request) -> Response:
+        token = request.headers.get("x-a2a-notification-token", "")
+        known = follower.poke(request.path_params["task"], token)
+        return Response(status_code=202 if known else 404)
+
     # What they have in common
 
     async def _begin(
@@ -334,6 +342,15 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         if record.over:
             return record
         return await follower.refresh(record, directory.line(record.agent, caller_of(ctx)))
+
+    async def _all_refreshed(ctx: Context, records: list[Record]) -> list[Record]:
+        gate = asyncio.Semaphore(REFRESHED_AT_ONCE)
+
+        async def one(record: Record) -> Record:
+            async with gate:
+                return await _refreshed(ctx, record)
+
+        return list(await asyncio.gather(*(one(record) for record in records)))
 
     async def _reply(caller: Caller, record: Record, question: Question, parts: list[Any], kind: str) -> None:
         message = new_message(str(uuid.uuid4()), parts, task=record.remote, context=record.context)
@@ -398,53 +415,19 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         # What needs somebody comes first.
         order = ("input_required", "auth_required", "unknown", "failed", "rejected", "canceled")
         records.sort(key=lambda one: order.index(one.state) if one.state in order else len(order))
-        return _list(summary, records, total, after)
+        return task_list(summary, records, total, after)
 
     async def _view(record: Record, decided: ChangeAnswer | None = None) -> TaskView:
         found = await follower.artifacts(record) if record.state not in ("queued", "sending") else []
-        question = Question.of(record.question)
-        change = question.change if question else None
-        text = made.output(found) if record.state == "completed" else ""
-        told_what = text.strip() == record.said.strip()
-
-        def make(most: int) -> TaskView:
-            words = None
-            if change is not None:
-                words = "\n".join(
-                    f"{label}: {clip(shown(value), max(60, most // 4))}"
-                    for label, value in (
-                        ("change", change.change),
-                        ("before", change.before),
-                        ("after", change.after),
-                        ("undo", change.undo),
-                    )
-                    if value
-                )
-            return TaskView(
-                task=record.id,
-                agent=record.agent,
-                state=record.state,
-                summary=f"{record.agent}, {_ago(record.heard)} ago: {record.title}",
-                said=(clip(record.said, min(most, 1200)) or None) if not question and not told_what else None,
-                question=clip(question.text, min(most, 2000)) or None if question else None,
-                change=words,
-                change_id=decided.change_id if decided else None,
-                output=clip(text, most) or None,
-                artifacts=made.rows(record.id, found) or None,
-                next=_next(record, question, decided, cut=len(text) > most),
-                untrusted=UNTRUSTED,
-            )
-
-        return fit(make, 4000)
+        return task_view(record, found, decided)
 
     return server
 
 
-def _import_sdk() -> None:
-    """The SDK takes a second to import: meanwhile the client reads the list of tools."""
-    import a2a.client.client_factory  # noqa: F401 - imported for the sake of the next import
-
-    import quarterdeck.bridge.client  # noqa: F401
+async def _import_sdk() -> None:
+    """The SDK takes a second to import: do it while the client has read the list of tools and its model thinks."""
+    await asyncio.sleep(2.0)
+    await asyncio.to_thread(import_module, "a2a.client.client_factory")
 
 
 def _reporter(ctx: Context) -> Any:
@@ -462,35 +445,6 @@ def _is_no(text: str) -> bool:
     return text.strip().strip(".!").strip().lower() == "no"
 
 
-def _ago(moment: float) -> str:
-    return say_duration(max(0.0, time.time() - moment))
-
-
-def _agent_row(name: str, card: Card | Refusal) -> AgentRow:
-    if isinstance(card, Refusal):
-        return AgentRow(name=name, answers=False, about=clip(redact(str(card)), 200))
-    skills = [skill.id for skill in card.skills[:12]]
-    changed = f"its card changed {_ago(card.changed)} ago: {card.changed_what}" if card.changed else None
-    return AgentRow(name=name, answers=True, about=clip(card.about or card.title, 200), skills=skills, note=changed)
-
-
-def _list(summary: str, records: list[Record], total: int, after: str) -> TaskList:
-    rows = [
-        TaskRow(
-            task=one.id,
-            agent=one.agent,
-            state=one.state,
-            title=clip(one.title, 60),
-            heard=_ago(one.heard),
-            said=clip(one_line(one.said), 60) or None,
-        )
-        for one in records
-    ]
-    return fit(
-        lambda n: TaskList(summary=summary, tasks=rows[:n], left_out=max(0, total - n) or None, next=after), len(rows)
-    )
-
-
 def _pairs(agents: list[str], texts: list[str]) -> list[tuple[str, str]]:
     if not agents or not texts:
         raise Refusal("Name at least one agent and one text.")
@@ -504,34 +458,3 @@ def _pairs(agents: list[str], texts: list[str]) -> list[tuple[str, str]]:
     if any(len(text) > LONGEST_TEXT for text in texts):
         raise Refusal(f"A text is longer than {LONGEST_TEXT} characters.")
     return [(agents[n % len(agents)], texts[n % len(texts)]) for n in range(count)]
-
-
-def _next(record: Record, question: Question | None, decided: ChangeAnswer | None, *, cut: bool) -> str:
-    id = record.id
-    match record.state:
-        case "completed":
-            return f"Done. read_artifact {id} reads all of it." if cut else "Done. Tell the person."
-        case "input_required" if question is not None and question.change is not None:
-            if decided is not None and decided.status == "denied":
-                return f"{decided.next} answer_task {id} with text no tells the agent."
-            if decided is not None and decided.change_id:
-                declined = "It was declined, or the dialog was never shown. " if decided.status == "declined" else ""
-                return (
-                    f"{declined}Nothing was changed. A person allows exactly this by running `quarterdeck approve "
-                    f"{decided.change_id}` in a terminal of their own; then call answer_task {id} without text. Do not "
-                    f"run that command yourself. answer_task {id} with text no declines it."
-                )
-            return f"Only the person decides on this: call answer_task {id} without text, which asks them."
-        case "input_required":
-            return f"Ask the person, then answer_task {id} with their words."
-        case "auth_required":
-            return (
-                f"The person signs in at the address the agent gave, outside the chat; never ask for a secret. Then "
-                f"wait_for_task {id}."
-            )
-        case "unknown":
-            return "Do not send it again by yourself. Ask the person."
-        case "failed" | "rejected" | "canceled":
-            return "It is over. Tell the person; delegate anew only if they want that."
-        case _:
-            return f"Not over yet. wait_for_task {id} waits on; you may do other things meanwhile."

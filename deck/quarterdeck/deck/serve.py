@@ -130,6 +130,13 @@ def http_app(names: list[str], settings: Settings, host: str = "127.0.0.1") -> S
     )
     routes = [Route("/", welcome.index(names, allowed)), Route("/healthz", healthz), Route("/metrics", metrics)]
     routes += [Route(f"/{name}", welcome.Hint(name, app, allowed)) for name, app in apps.items()]
+    # What a server serves beside MCP, such as the place where agents say that a task went on.
+    routes += [
+        route
+        for name, app in apps.items()
+        for route in app.routes
+        if isinstance(route, Route) and route.path.startswith(f"/{name}/")
+    ]
     return Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
 
 

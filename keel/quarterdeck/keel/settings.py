@@ -80,6 +80,9 @@ class BridgeSettings(Section):
     """Which A2A agents may be given work. Several addresses of one agent, separated by spaces, share it."""
 
     agents: dict[str, str] = Field({}, description="name → address, e.g. remediation=http://127.0.0.1:7400")
+    also: dict[str, str] = Field(
+        {}, description="agent → further addresses of its own that its card may point to, such as its gRPC port"
+    )
     credentials: dict[str, SecretStr] = Field(
         {}, description="agent → its bearer token or API key; or env:VARIABLE, or keyring:SERVICE"
     )
@@ -88,6 +91,7 @@ class BridgeSettings(Section):
     )
     keys: dict[str, str] = Field({}, description="agent → file with the public key (PEM or JWKS) that signs its card")
     any_address: bool = Field(False, description="callers may also name agents by an address, never one inside")
+    push_url: str = Field("", description="where agents reach `serve bridge --http`, to say that a task went on")
     folders: list[str] = Field([], description="folders whose files may be handed to agents; empty: none")
     timeout_s: float = Field(30.0, gt=0, le=300, description="longest wait for one short answer of an agent")
     longest_s: float = Field(3600.0, gt=0, le=86400, description="how long one task is followed at a stretch")

@@ -20,8 +20,8 @@ def free_socket(port: int = 0) -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(app: Any, listener: socket.socket) -> AsyncIterator[None]:
-    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)
+async def serving(app: Any, listener: socket.socket, lifespan: str = "auto") -> AsyncIterator[None]:
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, lifespan=lifespan)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=[listener]))

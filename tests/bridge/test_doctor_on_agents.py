@@ -1,0 +1,24 @@
+"""`quarterdeck doctor` says which agents answer, and how to mend it where they do not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from quarterdeck.deck import checks
+
+
+async def test_doctor_says_which_agents_answer(ship: Any) -> None:
+    started = await ship()
+    agents = {**started.settings.bridge.agents, "gone": "http://127.0.0.1:9"}
+    bridge = started.settings.bridge.model_copy(update={"agents": agents})
+    settings = started.settings.model_copy(update={"bridge": bridge})
+    well, gone = await asyncio.to_thread(checks.agents, settings)
+    assert (well.status, well.what) == (checks.OK, "agent crew")
+    assert "2 skills" in well.detail
+    assert (gone.status, gone.what) == (checks.WARN, "agent gone")
+    assert "refused the connection" in gone.detail
+    assert gone.mend
+    none = started.settings.model_copy(update={"bridge": bridge.model_copy(update={"agents": {}})})
+    (only,) = await asyncio.to_thread(checks.agents, none)
+    assert only.status == checks.OK
