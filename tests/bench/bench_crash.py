@@ -16,7 +16,7 @@ from crashing import Figures, crashed_runs, furnish
 from quarterdeck.titanium.story import practice_world
 
 pytestmark = pytest.mark.bench
-RUNS, AT_ONCE = 200, 4
+RUNS, AT_ONCE = 200, 10
 
 
 @pytest.mark.timeout(3600)
