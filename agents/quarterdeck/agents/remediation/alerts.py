@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -25,13 +24,15 @@ MOST = 5_000
 """Alerts that one call may bring."""
 SHOWN = 20
 """Alerts of a group that its task is told of."""
-KEPT_S = 30 * 86400.0
+KEPT = 50_000
+"""Alerts, and groups, that are remembered: those that came last, whatever a clock says."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS alerts (
-    fingerprint TEXT NOT NULL, started TEXT NOT NULL, task TEXT NOT NULL, seen REAL NOT NULL,
-    PRIMARY KEY (fingerprint, started));
-CREATE TABLE IF NOT EXISTS groups (name TEXT PRIMARY KEY, task TEXT NOT NULL, argument TEXT NOT NULL, at REAL NOT NULL);
+    number INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, started TEXT NOT NULL, UNIQUE (fingerprint, started));
+CREATE TABLE IF NOT EXISTS groups (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, task TEXT NOT NULL, argument TEXT NOT NULL);
 """
+KNOWN = "SELECT 1 FROM alerts WHERE fingerprint = ? AND started = ?"
 
 
 class Alert(BaseModel):
@@ -90,22 +91,19 @@ class Alerts:
         firing = [alert for alert in notification.alerts if alert.status != "resolved"]
         if notification.status == "resolved" or not firing:
             return Taken("", {}, 0)
-        now = time.time()
         name = hashlib.sha256(f"{notification.receiver}\n{notification.groupKey}".encode()).hexdigest()[:32]
         with self._writing() as db:
-            db.execute("DELETE FROM alerts WHERE seen < ?", (now - KEPT_S,))
-            known = {
-                one: row[0]
-                for one in {alert.identity() for alert in firing}
-                if (row := db.execute("SELECT task FROM alerts WHERE fingerprint = ? AND started = ?", one).fetchone())
-            }
-            fresh = sorted({alert.identity() for alert in firing} - set(known))
+            every = sorted({alert.identity() for alert in firing})
+            known = [one for one in every if db.execute(KNOWN, one).fetchone()]
+            fresh = sorted(set(every) - set(known))
             group = db.execute("SELECT task, argument FROM groups WHERE name = ?", (name,)).fetchone()
             if group is None or (fresh and group[0] in ended):
-                digest = hashlib.sha256(json.dumps([name, fresh, sorted(known)]).encode()).hexdigest()[:32]
+                digest = hashlib.sha256(json.dumps([name, fresh, known]).encode()).hexdigest()[:32]
                 group = (f"{prefix}{digest}", json.dumps(_argument(notification, firing)))
-                db.execute("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?)", (name, *group, now))
-            db.executemany("INSERT INTO alerts VALUES (?, ?, ?, ?)", [(*one, group[0], now) for one in fresh])
+            db.execute("INSERT OR REPLACE INTO groups (name, task, argument) VALUES (?, ?, ?)", (name, *group))
+            db.executemany("INSERT OR REPLACE INTO alerts (fingerprint, started) VALUES (?, ?)", every)
+            for table in ("alerts", "groups"):
+                db.execute(f"DELETE FROM {table} WHERE number <= (SELECT max(number) FROM {table}) - ?", (KEPT,))
             return Taken(group[0], json.loads(group[1]), len(fresh))
 
     def running(self, notification: Notification) -> str:

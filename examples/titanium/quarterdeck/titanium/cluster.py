@@ -56,7 +56,7 @@ class Cluster:
         self.kubelet = Kubelet(self.store, self.kinds, self.record, runtime or IdleRuntime())
         self.controllers = Controllers(self.store, self.kinds, self.kubelet, self.record, speed)
         self._workloads = Workloads(self.store, self.kinds, self.record)
-        self._api = Api(self.store, self.kinds, dict(TOKENS), self.kubelet, self._workloads, self.weather)
+        self.api = Api(self.store, self.kinds, dict(TOKENS), self.kubelet, self._workloads, self.weather)
         self._nodes, self._port = nodes, port
         self._server: uvicorn.Server | None = None
         self._tasks: list[asyncio.Task[Any]] = []
@@ -74,7 +74,7 @@ class Cluster:
         listener.bind(("127.0.0.1", self._port))
         self.url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(
-            self._api,
+            self.api,
             log_config=None,
             lifespan="off",
             timeout_graceful_shutdown=1,

@@ -80,18 +80,25 @@ class Api:
     ) -> None:
         self.store, self.kinds, self.tokens = store, kinds, tokens
         self.kubelet, self.workloads, self.weather = kubelet, workloads, weather
+        self.at_once = self.most_at_once = 0
+        """Requests in flight now, and the most there ever were."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            response = await self._blow(request) or await self._answer(request)
-        except ApiError as error:
-            response = JSONResponse(error.body(), error.code, error.headers)
-        except ClientDisconnect:
-            return
-        await response(scope, receive, send)
+            try:
+                response = await self._blow(request) or await self._answer(request)
+            except ApiError as error:
+                response = JSONResponse(error.body(), error.code, error.headers)
+            except ClientDisconnect:
+                return
+            await response(scope, receive, send)
+        finally:
+            self.at_once -= 1
 
     async def _blow(self, request: Request) -> Response | None:
         gust = self.weather.strike(request.method, request.url.path)
