@@ -69,7 +69,7 @@ def engine() -> AbstractAsyncContextManager[Any]:
 
 if __name__ == "__main__":
     pushes.HOLD_S, push.LOOK_S, push.FIRST_PAUSE_S = 1.5, 0.3, 0.05
-    listener = socket.socket()
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     app = create_app([AGENT], Settings(home=HOME, agents=AgentsSettings(push_allow=sys.argv[2:])), engine, url)

@@ -145,7 +145,9 @@ def loopback(host: str) -> bool:
 def listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise Refusal(f"{port} is not a port. Choose one from 0 (any free one) to 65535 with --port.")
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer may wait 40 ms for an ACK.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
