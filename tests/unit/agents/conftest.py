@@ -98,7 +98,7 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Serve:
 
     @asynccontextmanager
     async def running(**settings: Any) -> AsyncIterator[Served]:
-        with socket.socket() as listener:
+        with socket.socket(proto=socket.IPPROTO_TCP) as listener:
             listener.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             http = HttpSettings.model_validate(settings.get("http") or {})

@@ -98,6 +98,7 @@ async def test_three_tries_are_all() -> None:
     assert route.call_count == 3
 
 
+HALF = gzip.compress(b"x" * 999, mtime=0)[:20]
 LATER = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
 PAST = format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True)
 
@@ -111,7 +112,9 @@ async def test_who_asks_for_a_long_wait_is_not_tried_again(value: str) -> None:
 
 
 @respx.mock
-@pytest.mark.parametrize("value", ["0", pytest.param(PAST, id="past"), "", "soon", "-5", "²", "Wed, 21 Oct 2015 07:28:00 -0000", "1e9"])
+@pytest.mark.parametrize(
+    "value", ["0", pytest.param(PAST, id="past"), "", "soon", "-5", "²", "Wed, 21 Oct 2015 07:28:00 -0000", "1e9"]
+)
 async def test_a_short_or_senseless_wait_is_no_obstacle(value: str) -> None:
     again = httpx.Response(503, headers=[(b"retry-after", value.encode("latin-1"))])
     respx.get(URL).mock(side_effect=[again, httpx.Response(200)])
@@ -170,7 +173,8 @@ async def test_a_silent_server_ends_with_the_time_that_was_given() -> None:
         b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\ncut",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nx",
         b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 7\r\n\r\ngarbage",
-        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 20\r\n\r\n" + gzip.compress(b"x" * 999, mtime=0)[:20],
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 20\r\n\r\n"
+        + gzip.compress(b"x" * 999, mtime=0)[:20],
     ],
 )
 async def test_half_an_answer_or_garbage_is_said_in_a_sentence(raw: bytes) -> None:

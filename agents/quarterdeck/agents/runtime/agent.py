@@ -53,7 +53,8 @@ class Agent:
 
 def text_of(message: Message) -> str:
     """All the text of a message, bounded."""
-    text = "\n".join(part.text for part in message.parts if part.HasField("text")).strip()
+    text = "\n".join(part.text for part in message.parts if part.HasField("text"))
+    text = text.replace("\0", "").strip()  # some databases cannot store it
     if len(text) > LONGEST_TEXT:
         raise Refusal(f"The message is longer than {LONGEST_TEXT} characters. Send less.")
     return text

@@ -108,7 +108,7 @@ def create_app(
             *(routes(runtime) if routes is not None else []),
             *mounted,
         ],
-        middleware=[guard, Middleware(Door, http=settings.http)],
+        middleware=[guard, Middleware(Door, http=settings.http, agents=[agent.name for agent in agents])],
         lifespan=lifespan,
     )
 

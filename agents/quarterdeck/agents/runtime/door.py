@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import Any
 
 from a2a.auth.user import User
@@ -9,24 +11,25 @@ from a2a.server.context import ServerCallContext
 from a2a.server.routes.common import DefaultServerCallContextBuilder
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from quarterdeck.agents.runtime import body
 from quarterdeck.keel import identity
+from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import Caller
 from quarterdeck.keel.settings import HttpSettings
 
-LARGEST = 2 * 1024 * 1024
-PUBLIC = ("/healthz", "/.well-known/jwks.json", "/.well-known/agent-card.json", "/.well-known/agent.json")
+PUBLIC = re.compile(r"/healthz|/\.well-known/jwks\.json|(/[^/]+)?/\.well-known/agent-card\.json")
 
 
 class Door:
-    """Middleware. What passes has `scope["state"]["caller"]`."""
+    """Middleware. What passes has `scope["state"]["caller"]`; what goes to `agents` is JSON."""
 
-    def __init__(self, app: ASGIApp, http: HttpSettings) -> None:
-        self._app, self._verifier = app, identity.verifier(http)
+    def __init__(self, app: ASGIApp, http: HttpSettings, agents: Collection[str]) -> None:
+        self._app, self._verifier, self._agents = app, identity.verifier(http), agents
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].endswith(PUBLIC):
+        if scope["type"] != "http" or PUBLIC.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         caller = await self._caller(Request(scope))
@@ -35,49 +38,29 @@ class Door:
             await JSONResponse(said, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
-        body = await _read(receive)
-        if body is None:
-            said = {"error": f"The request is larger than {LARGEST >> 20} MB. Send less."}
-            await JSONResponse(said, 413, {"connection": "close"})(scope, receive, send)
+        try:
+            came = await body.read(receive)
+        except Refusal as error:
+            await JSONResponse({"error": str(error)}, 413, {"connection": "close"})(scope, receive, send)
             return
-        await self._app(scope, _again(body, receive), send)
+        if came and scope["path"].split("/")[1] in self._agents:
+            try:
+                body.check(came)
+            except Refusal as error:
+                rpc = scope["path"].endswith("/")
+                await JSONResponse(body.refused(str(error), rpc=rpc), 200 if rpc else 400)(scope, receive, send)
+                return
+        await self._app(scope, body.again(came, receive), send)
 
     async def _caller(self, request: Request) -> Caller | None:
         if self._verifier is None:
             return Caller("http:anyone-on-this-machine")
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        given = request.headers.getlist("authorization")
+        scheme, _, token = (given[0] if given else "").partition(" ")
+        if scheme.lower() != "bearer" or not token or len(given) > 1:  # of two, others might read the other one
             return None
         found = await self._verifier.verify_token(token.strip())
         return identity.caller_of_token(found) if found is not None else None
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The whole body, or None when it is larger than anybody needs."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":  # they hung up
-            return bytes(body)
-        body += message.get("body") or b""
-        if len(body) > LARGEST:
-            return None
-        if not message.get("more_body"):
-            return bytes(body)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """The body once more, then whatever else comes: that the caller hung up, for one."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
 
 
 class Identified(User):

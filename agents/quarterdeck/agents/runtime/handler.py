@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
@@ -83,7 +84,9 @@ class Handler(RequestHandler):
         validate_history_length(params.configuration)
         id, after = await self._accept(params, caller_in(context))
         immediately = params.configuration.return_immediately
-        task = tasks.task(*await (self._engine.whole(id) if immediately else self._engine.settled(id, after)))
+        flow, items = await (self._engine.whole(id) if immediately else self._engine.settled(id, after))
+        _same(params.message, flow)
+        task = tasks.task(flow, items)
         found: Task = apply_history_length(task, params.configuration)
         return found
 
@@ -91,6 +94,7 @@ class Handler(RequestHandler):
     async def on_message_send_stream(self, params: SendMessageRequest, context: ServerCallContext) -> Any:
         validate_history_length(params.configuration)
         id, after = await self._accept(params, caller_in(context))
+        _same(params.message, await self._engine.status(id))
         async with aclosing(self._stream(id, after)) as stream:
             async for event in stream:
                 yield event
@@ -130,7 +134,9 @@ class Handler(RequestHandler):
             raise InvalidParamsError(f"Task {flow.id} belongs to another context than the message says.")
         items = await self._engine.items(flow.id)
         for item in items:  # sent again: it was taken the first time
-            if tasks.message_in(item).get("messageId") == message.message_id:
+            taken = tasks.message_in(item)
+            if taken.get("messageId") == message.message_id:
+                _check_parts(message, taken)
                 return flow.id, item.cursor
         if flow.state in tasks.ENDED:
             raise UnsupportedOperationError(f"Task {flow.id} has ended ({flow.state}). Send a message without taskId.")
@@ -293,6 +299,19 @@ class Handler(RequestHandler):
         return extended_card(self._agent, self._card)
 
 
+def _same(message: Message, flow: Flow) -> None:
+    """Refuse another message under the id of the one that began the task: it would never be read."""
+    if not message.task_id:
+        _check_parts(message, flow.argument["message"])
+
+
+def _check_parts(message: Message, taken: dict[str, Any]) -> None:
+    if tasks.to_dict(message).get("parts") != taken.get("parts"):
+        raise InvalidParamsError(
+            f"Another message was sent under the id {message.message_id[:80]!r} before. Send this one under a new id."
+        )
+
+
 def caller_in(context: ServerCallContext) -> Caller:
     caller = context.state.get("caller")
     if not isinstance(caller, Caller):  # the door puts it there; without it nobody is let in
@@ -318,6 +337,8 @@ def _write_token(flow: Flow) -> str:
 def _read_token(token: str) -> tuple[float, str]:
     try:
         updated, id = json.loads(base64.urlsafe_b64decode(token.encode()))
-        return float(updated), str(id)
-    except (ValueError, TypeError):
+        if not (isinstance(updated, float) and math.isfinite(updated) and isinstance(id, str)):
+            raise ValueError
+        return updated, id
+    except (ValueError, TypeError, RecursionError):
         raise InvalidParamsError("That page token is not one of ours. Start again without it.") from None

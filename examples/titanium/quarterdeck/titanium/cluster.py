@@ -69,7 +69,7 @@ class Cluster:
         self._folder = tempfile.TemporaryDirectory(prefix="titanium-")
         certificate, key = certificates.make(Path(self._folder.name))
         self.certificate = certificate.read_bytes()
-        listener = socket.socket()
+        listener = socket.socket(proto=socket.IPPROTO_TCP)  # or asyncio sets no TCP_NODELAY
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self._port))
         self.url = f"https://127.0.0.1:{listener.getsockname()[1]}"

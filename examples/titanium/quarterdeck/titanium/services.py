@@ -82,7 +82,7 @@ async def ask(port: int, path: str, seconds: float = 2.0) -> Any:
 
 def _held() -> socket.socket:
     """A free port of our own: bound, never listening, so that connections are refused until a server joins it."""
-    held = socket.socket()
+    held = socket.socket(proto=socket.IPPROTO_TCP)  # or asyncio sets no TCP_NODELAY
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     held.bind(("127.0.0.1", 0))
     return held
