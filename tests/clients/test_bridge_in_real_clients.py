@@ -18,7 +18,7 @@ import pytest
 from quarterdeck.keel.changes import Changes
 from quarterdeck.keel.settings import Settings
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(1500)]
 
 CREW = Path(__file__).parents[1] / "data" / "crew"
 
