@@ -30,7 +30,8 @@ def test_200_runs_that_are_killed(tmp_path: Path) -> None:
             print(f"{time.monotonic() - began:5.0f} s {figures}", flush=True)
         twice = len(hook.keys) - len(set(hook.keys))
     print(f"\n{figures.runs} runs, {figures.kills} kills, {dict(figures.outcomes)}")
-    print(f"{figures.changes} changes begun, {figures.applied} recorded as applied; {figures.granted_while_dead} approved")
-    print(f"while the agent was dead; {len(hook.keys)} posts to the webhook, {twice} of them repeated a report")
+    print(f"{figures.changes} changes begun, {figures.applied} recorded as applied, each once")
+    print(f"{figures.granted_while_dead} approved while the agent was dead")
+    print(f"{len(hook.keys)} posts to the webhook, {twice} of them repeated a report")
     print(f"wrong: {figures.wrong or 'nothing'}")
     assert not figures.wrong

@@ -27,21 +27,22 @@ def test_100_incidents_at_once(tmp_path: Path) -> None:
     more = {"AGENTS_STEADY_S": "0.5", "AGENTS_AT_ONCE": str(AGENT_CALLS)}
     with practice_world(speed=12) as world, agent_process(tmp_path, world, config=POLICY, **more) as agent:
         furnish(world)
+        # Each answer takes a moment, as a real one does: without it no two requests would ever meet.
+        world.weather("slow", seconds=0.02, times=1_000_000)
         resident = [_resident_mib(agent)]
-        for turn in range(3):
+        for turn in range(2):
             lock(world, SERVICE)
             until(lambda: restarts(world, SERVICE) > 1, "it suffers", 60)
             began = time.monotonic()
             outcomes = _all_at_once(agent, turn)
             resident.append(_resident_mib(agent))
             most = world.call(lambda inside: inside.cluster.api.most_at_once)
-            print(
-                f"\n{AT_ONCE} incidents: {time.monotonic() - began:.0f} s, {dict(outcomes)}; resident {resident[-1]:.0f}"
-                f" MiB (before any: {resident[0]:.0f}); at most {most} requests at once at the cluster's API"
-            )
+            print(f"\n{AT_ONCE} incidents: {time.monotonic() - began:.0f} s, {dict(outcomes)}")
+            print(f"resident {resident[-1]:.0f} MiB (before any: {resident[0]:.0f})")
+            print(f"at most {most} requests at once at the cluster's API")
             assert sum(outcomes.values()) == AT_ONCE and not outcomes["failed"]
         assert most <= 2 * AGENT_CALLS
-        assert resident[3] < resident[2] * 1.1, resident
+        assert resident[2] < resident[1] * 1.15, resident
 
 
 def _all_at_once(agent: Agent, turn: int) -> Counter[str]:

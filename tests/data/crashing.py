@@ -95,8 +95,8 @@ def crashed_runs(
         for number in range(runs):
             said = agent.post("/agent/diagnose", {"service": SERVICE, "id": f"run-{first + number}"})
             tasks.append(said.json()["id"])
-        for _ in range(1 + (dice.random() < 0.3)):
-            _wait_for_a_moment(agent, dice, len(tasks))
+        for again in range(1 + (dice.random() < 0.3)):
+            _wait_for_a_moment(agent, dice, len(tasks), any_at_all=again > 0)
             person.alive = False
             agent.kill()
             figures.kills += 1
@@ -115,9 +115,9 @@ def crashed_runs(
     until(lambda: well(world, SERVICE), f"{SERVICE} is well again", 60)
 
 
-def _wait_for_a_moment(agent: Agent, dice: random.Random, runs: int) -> None:
+def _wait_for_a_moment(agent: Agent, dice: random.Random, runs: int, any_at_all: bool) -> None:
     """Any moment of the runs; more often one between asking and the end, where there is more to lose."""
-    if dice.random() < 0.4:
+    if any_at_all or dice.random() < 0.4:
         time.sleep(dice.random() * (2 + runs))
         return
     asked, deadline = _lines(agent), time.monotonic() + 4 * runs + 10

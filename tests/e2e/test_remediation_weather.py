@@ -51,7 +51,8 @@ def service(world: PracticeWorld) -> Iterator[str]:
     until(lambda: restarts(world, name) > 1, f"{name} suffers", 30)
     yield name
     world.call(lambda inside: inside.cluster.weather.gusts.clear())
-    world.call(lambda inside: inside.behave(name, None))
+    for part in (name, "blog-service"):
+        world.call(lambda inside, part=part: inside.behave(part, None))  # type: ignore[misc]
     world.clear()
     until(lambda: well(world, name) and world.call(lambda inside: inside.all_ready()), "all is well again", 30)
 
@@ -66,6 +67,7 @@ def settings_of(home: Path, world: PracticeWorld, policy: str = "", **more: str)
             "QUARTERDECK_HOME": str(home),
             "QUARTERDECK_CONFIG": str(home / "quarterdeck.toml"),
             "QUARTERDECK_STATS_SAMPLE_EVERY_S": "0.3",
+            "QUARTERDECK_KUBECTL_VERIFY_S": "2",
             "QUARTERDECK_AGENTS_HEALTHY_S": "8",
             "QUARTERDECK_AGENTS_STEADY_S": "0.3",
             **{f"QUARTERDECK_{name}": value for name, value in more.items()},
@@ -112,7 +114,7 @@ class Agent:
 
 async def eventually(look: Callable[[], Any], what: str, seconds: float = 50) -> Any:
     async with asyncio.timeout(seconds):
-        while not (found := await look()):
+        while not (found := await look()):  # noqa: ASYNC110 (other threads and processes make it so)
             await asyncio.sleep(0.05)
     assert found, what
     return found
@@ -302,14 +304,13 @@ async def test_a_change_that_makes_things_worse_is_undone_and_escalated(
 ) -> None:
     """By a new grant where policy only allows the first; by the rule itself where that covers both."""
     world.call(lambda inside: inside._cures.clear())
-    async with agent_in(settings_of(tmp_path, world, ALLOW.format(tool=tool), AGENTS_HEALTHY_S="6")) as agent:
+    async with agent_in(settings_of(tmp_path, world, ALLOW.format(tool=tool), AGENTS_HEALTHY_S="4")) as agent:
         run = await agent.start(service)
         await eventually(lambda: said(agent.engine, run, "Watching"), "it watches")
         world.call(lambda inside: inside.behave("blog-service", Behaviour(dies=("panic: gone",), lives=0.1)))
         if tool == RESTART:
             agent.approve(await agent.asked(run))
         report = await agent.report(run)
-        world.call(lambda inside: inside.behave("blog-service", None))
         assert (report.outcome, [done.tool for done in report.done]) == ("escalated", [RESTART, "rollback_deployment"])
         assert report.done[0].undone
         asked = any(item.kind == "question" for item in await agent.engine.items(run))
@@ -355,8 +356,8 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",), path
 
 
-async def test_a_clock_that_jumps_takes_no_turn_no_answer_and_makes_no_alert_new(
-    world: PracticeWorld, service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_clock_that_jumps_takes_no_turn_and_loses_no_answer(
+    world: PracticeWorld, service: str, tmp_path: Path
 ) -> None:
     async with agent_in(settings_of(tmp_path, world)) as agent:
         run = await agent.start(service)
@@ -367,6 +368,9 @@ async def test_a_clock_that_jumps_takes_no_turn_no_answer_and_makes_no_alert_new
         assert "already acts" in second.not_done_because
         agent.approve(change)
         assert (await agent.report(run)).outcome == "recovered"
+
+
+def test_a_clock_that_jumps_makes_no_alert_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notification = parse(b'{"groupKey": "g", "alerts": [{"labels": {"alertname": "Down"}, "fingerprint": "1"}]}')
     first = Alerts(tmp_path).take(notification, "t-", set())
     monkeypatch.setattr("time.time", lambda: 4e9)

@@ -18,6 +18,7 @@ from quarterdeck.deck.serve import http_app
 from quarterdeck.keel import audit
 from quarterdeck.keel.changes import Changes
 from quarterdeck.keel.consent import DIALOG_CHARACTERS, FORM
+from quarterdeck.keel.identity import CHANGE, READ, Caller, acting_as
 from quarterdeck.keel.settings import ChangesSettings, Rule, Settings
 
 if TYPE_CHECKING:
@@ -365,3 +366,62 @@ async def test_no_method_of_the_protocol_grants(raw: Raw, lever: Lever, changes:
     assert not [name for name in names if "approve" in name or "grant" in name or "consent" in name]
     assert changes.get(pending).state == "pending"
     assert lever.pulls == []
+
+
+ME = Caller("agent:tester", frozenset({READ, CHANGE}))
+
+
+async def keyed(settings: Settings, key: str, position: str = "up") -> dict[str, Any]:
+    from quarterdeck.lever.server import create_server
+
+    async with Client(create_server(settings)) as client:
+        with acting_as(ME):
+            result = await client.call_tool("pull_lever", {"position": position}, meta={"quarterdeck.key": key})
+    assert result.structured_content is not None
+    return result.structured_content
+
+
+async def granted(settings: Settings, changes: Changes) -> str:
+    asked = await keyed(settings, "run/1")
+    assert asked["status"] == "approval_required"
+    changes.grant(asked["change_id"], by="kim")
+    return str(asked["change_id"])
+
+
+async def test_a_keyed_change_whose_process_died_before_it_was_written_is_carried_out_once(
+    settings: Settings, changes: Changes, lever: Lever
+) -> None:
+    id = await granted(settings, changes)
+    assert changes.take(lever.change("up"), ME, "run/2") is not None  # and here its process was killed
+    first, again = await keyed(settings, "run/2"), await keyed(settings, "run/2")
+    assert (first["status"], again["status"]) == ("done", "done")
+    assert first["change_id"] == again["change_id"] == id
+    assert lever.pulls == ["up"]
+    assert events(changes) == ["requested", "granted", "started", "applied", "verified"]
+
+
+async def test_a_keyed_change_that_may_have_been_written_is_not_written_again(
+    settings: Settings, changes: Changes, lever: Lever
+) -> None:
+    await granted(settings, changes)
+    assert changes.take(lever.change("up"), ME, "run/2") is not None
+    lever.push("up")  # it was written, but its process was killed before that was recorded
+    answer = await keyed(settings, "run/2")
+    assert answer["status"] == "failed"
+    assert "not known" in answer["next"]
+    assert lever.pulls == []
+
+
+async def test_the_same_keyed_call_while_the_first_goes_on_waits_for_it(
+    settings: Settings, changes: Changes, lever: Lever
+) -> None:
+    await granted(settings, changes)
+    (lever.home / "hold").touch()
+    first = asyncio.create_task(keyed(settings, "run/2"))
+    while not (lever.home / "started").exists():  # noqa: ASYNC110 (the server makes it)
+        await asyncio.sleep(0.01)
+    second = asyncio.create_task(keyed(settings, "run/2"))
+    assert not (await asyncio.wait([second], timeout=0.3))[0]
+    (lever.home / "hold").unlink()
+    assert {(await first)["status"], (await second)["status"]} <= {"done", "done_not_healthy"}
+    assert lever.pulls == ["up"]
