@@ -25,6 +25,8 @@ from quarterdeck.keel.changes import Changes
 from quarterdeck.keel.settings import Settings
 
 log = logging.getLogger(__name__)
+for _name in ("a2a.server.routes", "a2a.compat"):
+    logging.getLogger(_name).setLevel(logging.INFO)  # below that it writes down whole requests, credentials too
 
 
 @dataclass
