@@ -6,15 +6,17 @@ terminal (or a rule in the settings file), for exactly this question of exactly 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.bridge.messages import Question, grant_part, new_message
 from quarterdeck.keel.answers import clip, one_line
-from quarterdeck.keel.changes import Change, Changes, Plan, Report, Seen, Target
-from quarterdeck.keel.consent import ask_form, can_ask, carry_out
+from quarterdeck.keel.changes import Change, Changes, Pending, Plan, Report, Seen, Target
+from quarterdeck.keel.consent import ask_about, ask_form, can_ask, carry_out
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import caller_of
 
@@ -40,6 +42,8 @@ ANSWER_FORM: dict[str, Any] = {
     "required": ["answer"],
 }
 LONGEST_QUESTION = 3000
+USED = ("granted", "started", "done")
+HEARD_S = 15.0
 
 
 async def ask_question(ctx: Context, record: Record, question: Question) -> str | InputRequiredResult:
@@ -59,12 +63,44 @@ async def ask_approval(
     ctx: Context, changes: Changes, memory: Memory, follower: Follower, line: Line, record: Record, question: Question
 ) -> ChangeAnswer | InputRequiredResult:
     """Let a person decide on the change; a yes is passed on to the agent."""
+    asked = question.change
+    assert asked is not None
+    if (known := await asyncio.to_thread(_known_here, changes, asked.change_id)) is not None:
+        # The agent shares this ledger: the request itself is decided, and the agent hears of it there.
+        await memory.set_approval(record.id, known.id)
+        result = _allowed(known) if known.state in USED else await ask_about(ctx, changes, known)
+        if getattr(result, "status", "") == "done":
+            await _until_heard(follower, line, record, question)
+        return result
     plan = _plan(memory, follower, line, record, question, caller_of(ctx).id)
     result = await carry_out(ctx, changes, plan)
     pending = getattr(result, "change_id", None) or getattr(result, "request_state", None)
     if pending:
         await memory.set_approval(record.id, pending)
     return result
+
+
+def _known_here(changes: Changes, id: str) -> Pending | None:
+    """The request in our own ledger, if it is there and may still be, or has been, allowed."""
+    try:
+        pending = changes.get(id)
+    except Refusal:
+        return None
+    return pending if pending.waiting or pending.state in USED else None
+
+
+def _allowed(pending: Pending) -> ChangeAnswer:
+    from quarterdeck.keel.consent import ChangeAnswer
+
+    return ChangeAnswer(status="done", summary=pending.summary, change_id=pending.id, next="It is allowed already.")
+
+
+async def _until_heard(follower: Follower, line: Line, record: Record, question: Question) -> None:
+    """The agent looks into the ledger every now and then; until it has, it still asks."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HEARD_S):
+            while Question.of((await follower.refresh(record, line)).question) == question:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
 
 
 def _plan(memory: Memory, follower: Follower, line: Line, record: Record, question: Question, caller: str) -> Plan:

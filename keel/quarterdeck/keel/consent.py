@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from quarterdeck.keel.answers import Answer, clip, fit, one_line, plain
 from quarterdeck.keel.changes import Changes, Pending, Plan, Seen, shown
-from quarterdeck.keel.errors import Refusal
-from quarterdeck.keel.identity import Caller, caller_of
+from quarterdeck.keel.errors import Denied, Refusal
+from quarterdeck.keel.identity import CHANGE, Caller, caller_of
 from quarterdeck.keel.redact import redact
 
 if TYPE_CHECKING:
@@ -128,6 +128,36 @@ async def _ask(ctx: Context, changes: Changes, plan: Plan, caller: Caller) -> Ch
         await asyncio.to_thread(changes.decline, pending.id, by, final=False)
         return _approval_required(plan, pending, declined=True)
     return _approval_required(plan, pending, declined=False)
+
+
+async def ask_about(ctx: Context, changes: Changes, pending: Pending) -> ChangeAnswer | InputRequiredResult:
+    """Put a change that another program of this ledger asked for before the person at this client. A yes grants it to
+    that program; nothing is run here. What is shown comes from the ledger, not from who relays the question."""
+    caller = caller_of(ctx)
+    if CHANGE not in caller.scopes:
+        raise Denied(f"{caller.id} may not decide on changes (it lacks the scope '{CHANGE}').")
+    whose = one_line(pending.caller)
+    message = f"{pending.shown}\n\nType yes to allow exactly this. Request {pending.id}, asked by {whose}."
+    declined = await asyncio.to_thread(changes.was_declined, pending.id)
+    if len(message) <= DIALOG_CHARACTERS and not declined and can_ask(ctx):
+        asked = await ask_form(ctx, "consent", message, FORM, pending.id)
+        if not isinstance(asked, tuple):
+            return asked
+        action, content = asked
+        by = f"{caller.id} in a dialog of {caller.client or 'the client'}"
+        if action == "accept" and _is_yes(content):
+            await asyncio.to_thread(changes.grant, pending.id, by)
+            said = f"Allowed; {whose} carries it out."
+            return ChangeAnswer(status="done", summary=pending.summary, change_id=pending.id, result=said, next="Wait.")
+        if action in ("accept", "decline"):
+            await asyncio.to_thread(changes.decline, pending.id, by, final=False)
+            declined = True
+    return ChangeAnswer(
+        status="declined" if declined else "approval_required",
+        summary=pending.summary,
+        change_id=pending.id,
+        next=f"Nothing was changed. A person can allow exactly this by running `quarterdeck approve {pending.id}`.",
+    )
 
 
 def _key_of(ctx: Context) -> str:

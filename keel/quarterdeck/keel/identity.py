@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from quarterdeck.keel.answers import one_line
+from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import HttpSettings, Token
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ def verifier(http: HttpSettings) -> AuthProvider | None:
     """How bearer tokens are checked over HTTP; None when none are configured."""
     if not http.tokens and not http.jwks_url:
         return None
+    if http.jwks_url and not (http.issuer and http.audience):
+        raise Refusal(
+            "Setting http.jwks_url needs http.issuer and http.audience too: without them a token that was made for "
+            "another service would open this one."
+        )
     from fastmcp.server.auth import AccessToken, MultiAuth, TokenVerifier
 
     class OwnTokens(TokenVerifier):

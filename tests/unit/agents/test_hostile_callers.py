@@ -386,7 +386,8 @@ async def test_only_a_jwt_for_us_that_is_fresh_and_rightly_signed_comes_in(
 async def test_when_the_keys_cannot_be_had_nobody_comes_in(serve: Serve) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     token = jwt.encode(claims(), key, "RS256", {"kid": "k1"})
-    async with serve(http={"jwks_url": "http://127.0.0.1:9/jwks.json"}) as served, served.http(token) as http:
+    gone = {"jwks_url": "http://127.0.0.1:9/jwks.json", "issuer": "https://id.example", "audience": "quarterdeck"}
+    async with serve(http=gone) as served, served.http(token) as http:
         assert (await http.get("/echo/tasks")).status_code == 401
 
 

@@ -14,8 +14,9 @@ from mcp_types import Implementation
 
 from quarterdeck.keel import identity
 from quarterdeck.keel.answers import Answer
+from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import Caller, caller_of, find_token, new_token
-from quarterdeck.keel.settings import Settings, Token
+from quarterdeck.keel.settings import HttpSettings, Settings, Token
 from quarterdeck.keel.tools import look, new_server
 
 
@@ -147,3 +148,9 @@ def test_no_token_configured_means_no_verifier(settings: Settings) -> None:
 
 def test_a_caller_may_read_and_change_unless_its_token_says_otherwise() -> None:
     assert Caller("local:me").scopes == {"read", "change"}
+
+
+@pytest.mark.parametrize("given", [{}, {"issuer": "https://id.example"}, {"audience": "quarterdeck"}])
+def test_signed_tokens_are_accepted_only_with_an_issuer_and_an_audience(given: dict[str, str]) -> None:
+    with pytest.raises(Refusal, match=r"http\.issuer and http\.audience"):
+        identity.verifier(HttpSettings(jwks_url="https://id.example/jwks.json", **given))

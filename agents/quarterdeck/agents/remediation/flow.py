@@ -156,7 +156,8 @@ async def _carry_out(action: Action, because: str) -> tuple[Json, str]:
 
 async def _approval(answer: Json, because: str, left: float) -> tuple[str, float]:
     """Ask a person: yes, no or expired; or `look`, when only the tool knows what was decided. And the time left."""
-    shown = {key: answer.get(key) for key in ("change_id", "summary", "before", "after", "undo", "notes")}
+    shown = {key: answer.get(key) for key in ("change_id", "before", "after", "undo", "notes")}
+    shown["change"] = answer["summary"]
     text = f"{because} May I? {answer['summary']} (`quarterdeck approve {answer['change_id']}`)"
     ours = await flows.step("find the request", _is_ours, str(answer["change_id"]))
     wait = left if ours else min(left, LOOK_AGAIN_S)
