@@ -10,16 +10,14 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-from quarterdeck.agents.remediation import escalation, health, rules, turns
-from quarterdeck.agents.remediation.collect import MOST_CALLS, Collector
+from quarterdeck.agents.remediation import health, rules, steps
 from quarterdeck.agents.remediation.comparison import Comparison, compare
-from quarterdeck.agents.remediation.judgement import Judged, judge_with_model
+from quarterdeck.agents.remediation.judgement import Judged
 from quarterdeck.agents.remediation.models import Action, Diagnosis, Evidence
 from quarterdeck.agents.remediation.outfit import worn
 from quarterdeck.agents.remediation.report import OUTCOMES, Done, Figure, Outcome, Report
-from quarterdeck.agents.runtime.toolbox import Said, Unreachable
 from quarterdeck.keel import flows
-from quarterdeck.keel.answers import clip, one_line
+from quarterdeck.keel.answers import clip
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import CHANGE
 
@@ -51,26 +49,32 @@ async def remediate(argument: Json) -> Json:
 
 async def _remediate(argument: Json, evidence: list[Evidence], done: list[Done]) -> Json:
     await flows.progress("Looking for what is wrong", 0.05)
-    found = await flows.step("detect", _detect, argument, tries=2, timeout_s=120)
-    evidence += _evidence(found["evidence"])
+    found = await flows.step("detect", steps.detect, argument, tries=2, timeout_s=120)
+    evidence += steps.evidence_of(found["evidence"])
     about = found["about"]
     named = bool(about or argument.get("alert"))
     if rules.judge(evidence).healthy and not named and not await _hidden(evidence):
         return await _finish(rules.judge(evidence), evidence, "healthy", argument)
 
     await flows.progress("Reading the logs of what looks bad", 0.2)
-    evidence += _evidence(await flows.step("collect logs", _logs, _dump(evidence), about, tries=2, timeout_s=180))
+    evidence += steps.evidence_of(
+        await flows.step("collect logs", steps.logs, steps.dumped(evidence), about, tries=2, timeout_s=180)
+    )
     first = rules.judge(evidence)
     await flows.progress(f"First cause: {_say(first)}", 0.35)
 
-    evidence += _evidence(await flows.step("check metrics", _metrics, len(evidence), tries=2, timeout_s=120))
-    more = await flows.step("look around", _surroundings, _dump(evidence), about, tries=2, timeout_s=180)
-    evidence += _evidence(more)
+    evidence += steps.evidence_of(
+        await flows.step("check metrics", steps.metrics, len(evidence), tries=2, timeout_s=120)
+    )
+    more = await flows.step("look around", steps.surroundings, steps.dumped(evidence), about, tries=2, timeout_s=180)
+    evidence += steps.evidence_of(more)
     diagnosis, comparison, usage = rules.judge(evidence), None, None
     if found["model"] and not diagnosis.healthy:
         await flows.progress("Asking the model for its judgement", 0.5)
         limit = worn().settings.model.timeout_s + 30
-        said = Judged.model_validate(await flows.step("ask the model", _model, _dump(evidence), timeout_s=limit))
+        said = Judged.model_validate(
+            await flows.step("ask the model", steps.ask_model, steps.dumped(evidence), timeout_s=limit)
+        )
         evidence += said.gathered
         comparison, usage = compare(diagnosis, said), said.usage
         diagnosis = comparison.diagnosis
@@ -83,7 +87,7 @@ async def _remediate(argument: Json, evidence: list[Evidence], done: list[Done])
     if action is None:
         diagnosis.no_action_because = why_not
         return await _finish(diagnosis, evidence, "reported", argument, **judged)
-    holder = await flows.step("take the turn", _take_turn, _target(action), flows.flow_id())
+    holder = await flows.step("take the turn", steps.take_turn, _target(action), flows.flow_id())
     if holder != flows.flow_id():
         diagnosis.no_action_because = f"another run ({holder}) already acts on {_target(action)}"
         return await _finish(diagnosis, evidence, "reported", argument, **judged)
@@ -97,7 +101,7 @@ async def _act(
     root = diagnosis.root
     assert root is not None
     settings = worn().settings.agents
-    before = health.State.model_validate(await flows.step("look before", _look, action.model_dump(), timeout_s=90))
+    before = health.State.model_validate(await flows.step("look before", steps.look, action.model_dump(), timeout_s=90))
     answer, verdict = await _carry_out(action, f"{root.summary} {action.why}.")
     if verdict not in ("done", "failed"):
         diagnosis.no_action_because = _words(verdict, answer)
@@ -108,7 +112,7 @@ async def _act(
     await flows.progress(f"{began}: {clip(answer.get('summary') or '', 200)}. Watching whether it helps", 0.8)
     limit = settings.healthy_s + settings.steady_s + 120
     given = (action.model_dump(), root.service, before.model_dump())
-    seen = await flows.step("verify", _verify, *given, tries=2, timeout_s=limit)
+    seen = await flows.step("verify", steps.verify, *given, tries=2, timeout_s=limit)
     after = health.State.model_validate(seen["state"])
     judged |= {"figures": health.figures(before, after)}
     if seen["healthy"]:
@@ -136,7 +140,7 @@ async def _carry_out(action: Action, because: str) -> tuple[Json, str]:
     refused = 0
     left = worn().settings.agents.approve_s
     while True:
-        answer: Json = await flows.step(f"call {action.tool}", _change, action.model_dump(), **UNTIL_REACHED)
+        answer: Json = await flows.step(f"call {action.tool}", steps.change, action.model_dump(), **UNTIL_REACHED)
         match answer["status"]:
             case "done" | "done_not_healthy":
                 return answer, "done"
@@ -159,7 +163,7 @@ async def _approval(answer: Json, because: str, left: float) -> tuple[str, float
     shown = {key: answer.get(key) for key in ("change_id", "before", "after", "undo", "notes")}
     shown["change"] = answer["summary"]
     text = f"{because} May I? {answer['summary']} (`quarterdeck approve {answer['change_id']}`)"
-    ours = await flows.step("find the request", _is_ours, str(answer["change_id"]))
+    ours = await flows.step("find the request", steps.is_ours, str(answer["change_id"]))
     wait = left if ours else min(left, LOOK_AGAIN_S)
     said = await flows.ask(text, data=shown, timeout_s=wait)
     if said is not None:
@@ -179,107 +183,14 @@ def _words(verdict: str, answer: Json) -> str:
     }.get(verdict, verdict)
 
 
-# The steps: each talks to the world, takes and gives JSON
-
-
-async def _detect(argument: Json) -> Json:
-    about = await _named(argument)
-    outfit = worn()  # recorded with the step: what decides the course must be the same when the flow is replayed
-    chosen = {"model": outfit.model is not None, "read_only": outfit.settings.read_only}
-    return {"about": about, "evidence": _dump(await Collector(_call).detect(about)), **chosen}
-
-
-async def _named(argument: Json) -> str | None:
-    """The service that an alert or a person speaks of."""
-    if argument.get("service"):
-        return one_line(str(argument["service"]))[:100]
-    text = str(argument.get("text") or "").lower()
-    labels = (argument.get("alert") or {}).get("labels") or {}
-    for label in ("service", "deployment", "app", "job", "pod"):
-        if isinstance(labels.get(label), str):
-            return one_line(labels[label])[:100]
-    if not text:
-        return None
-    try:
-        listed = (await _call("stats", "list_services", {})).data.get("services") or []
-    except Refusal:
-        return None
-    spelled = text.replace("-", "_")
-    return next((s["name"] for s in listed if s["name"].lower().replace("-", "_") in spelled), None)
-
-
 async def _hidden(evidence: list[Evidence]) -> bool:
     """Whether there is trouble that shows only in figures, such as a surge that is still borne."""
-    seen = _evidence(await flows.step("check metrics", _metrics, len(evidence), tries=2, timeout_s=120))
+    seen = steps.evidence_of(await flows.step("check metrics", steps.metrics, len(evidence), tries=2, timeout_s=120))
     return not rules.judge([*evidence, *seen]).healthy
 
 
-async def _logs(evidence: list[Json], about: str | None) -> list[Json]:
-    seen = _evidence(evidence)
-    return _dump(await _collector(len(seen)).logs(seen, about))
-
-
-async def _metrics(seen: int) -> list[Json]:
-    return _dump(await _collector(seen).metrics())
-
-
-async def _surroundings(evidence: list[Json], about: str | None) -> list[Json]:
-    seen = _evidence(evidence)
-    return _dump(await _collector(len(seen)).surroundings(seen, about))
-
-
-async def _model(evidence: list[Json]) -> Json:
-    outfit = worn()
-    assert outfit.model is not None
-    tools = {}
-    for server in outfit.tools.servers:
-        try:
-            tools[server] = await outfit.tools.tools(server)
-        except Refusal:
-            continue
-    collector = Collector(_call, first=10_000)
-
-    async def look(server: str, tool: str, arguments: Json) -> Evidence:
-        return await collector.one(server, tool, arguments)
-
-    judged = await judge_with_model(outfit.model, _evidence(evidence), tools, look)
-    return judged.model_dump(mode="json")
-
-
-async def _take_turn(target: str, flow: str) -> str:
-    home = worn().settings.home
-    holder = await asyncio.to_thread(turns.take, home, target, flow)
-    if holder != flow and await flows.over(holder):  # cancelled, or failed: it could not give it back
-        await asyncio.to_thread(turns.give_back, home, holder)
-        holder = await asyncio.to_thread(turns.take, home, target, flow)
-    return holder
-
-
-async def _look(action: Json) -> Json:
-    return (await health.look(_call, Action.model_validate(action))).model_dump()
-
-
-async def _change(action: Json) -> Json:
-    wanted = Action.model_validate(action)
-    try:
-        said = await worn().tools.call("kubectl", wanted.tool, wanted.arguments, key=flows.step_key(), timeout_s=800)
-    except Unreachable:  # the call may have arrived: the same call again, under the same key, tells
-        raise
-    except Refusal as error:
-        return {"status": "refused", "summary": "", "next": str(error)}
-    return said.data
-
-
-async def _is_ours(change: str) -> bool:
-    try:
-        await asyncio.to_thread(worn().changes.get, change)
-    except Refusal:
-        return False
-    return True
-
-
 async def _done(action: Action, answer: Json) -> Done:
-    granted = await flows.step("find the grant", _granted, str(answer.get("change_id") or ""))
+    granted = await flows.step("find the grant", steps.granted, str(answer.get("change_id") or ""))
     return Done(
         tool=action.tool,
         arguments=action.arguments,
@@ -288,36 +199,6 @@ async def _done(action: Action, answer: Json) -> Done:
         at=granted["at"],
         result=str(answer.get("result") or ""),
     )
-
-
-async def _granted(change: str) -> Json:
-    now = datetime.now(UTC).isoformat()
-    try:
-        pending = await asyncio.to_thread(worn().changes.get, change)
-    except Refusal:
-        return {"by": "recorded by the server that did it", "at": now}
-    return {"by": pending.granted_by, "at": now}
-
-
-async def _verify(action: Json, service: str, before: Json) -> Json:
-    settings = worn().settings.agents
-    return await health.watch(
-        _call,
-        Action.model_validate(action),
-        service,
-        health.State.model_validate(before),
-        settings.healthy_s,
-        settings.steady_s,
-        flows.progress,
-    )
-
-
-async def _call(server: str, tool: str, arguments: Json) -> Said:
-    return await worn().tools.call(server, tool, arguments)
-
-
-def _collector(seen: int) -> Collector:
-    return Collector(_call, most=max(0, MOST_CALLS - seen), first=seen + 1)
 
 
 # Plan, undo, report
@@ -379,11 +260,11 @@ async def _finish(
         figures=figures or [],
     )
     again: Any = {"tries": 4, "timeout_s": 30.0, "retry_refusals": True}
-    written = await flows.step("write the report", _save, report.model_dump(mode="json"), **again)
+    written = await flows.step("write the report", steps.save, report.model_dump(mode="json"), **again)
     saved = Report.model_validate(written)
     if outcome in ("escalated", "failed") or (outcome in ("reported", "expired") and not diagnosis.healthy):
         try:
-            await flows.step("escalate", _escalate, saved.model_dump(mode="json"), **again)
+            await flows.step("escalate", steps.escalate, saved.model_dump(mode="json"), **again)
         except Refusal as error:  # the report is there; that nobody was told must not undo it
             await flows.progress(f"Nobody could be told: {error}")
     await flows.progress(f"Report {saved.id}: {outcome}", 1.0)
@@ -396,23 +277,6 @@ async def _finish(
             {"id": "report-json", "name": "report.json", "data": saved.model_dump(mode="json")},
         ],
     }
-
-
-async def _save(report: Json) -> Json:
-    outfit = worn()
-
-    def save() -> Report:
-        made = Report.model_validate(report)
-        made.similar = outfit.reports.similar(made)
-        saved = outfit.reports.save(made)
-        turns.give_back(outfit.settings.home, made.task)
-        return saved
-
-    return (await asyncio.to_thread(save)).model_dump(mode="json")
-
-
-async def _escalate(report: Json) -> bool:
-    return await escalation.tell(worn().settings, Report.model_validate(report))
 
 
 def summary(report: Report) -> str:
@@ -439,11 +303,3 @@ def _say(diagnosis: Diagnosis) -> str:
     if root is None:
         return "nothing is wrong" if diagnosis.healthy else "unknown"
     return f"{root.summary} ({root.kind}, {root.confidence:.0%})"
-
-
-def _evidence(found: list[Json]) -> list[Evidence]:
-    return [Evidence.model_validate(one) for one in found]
-
-
-def _dump(evidence: list[Evidence]) -> list[Json]:
-    return [one.model_dump(mode="json") for one in evidence]
