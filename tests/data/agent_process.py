@@ -179,13 +179,14 @@ def agent_process(
 
 
 def broken(world: PracticeWorld, fault: str, service: str) -> None:
-    """Break something, and wait until it shows: a container ended or cannot start, or the pods are gone."""
+    """Break something, and wait until it shows for good: three ends, so that a moment of running hides nothing; or the
+    pods are gone."""
     world.inject(fault)
 
     def suffers(inside: World) -> bool:
         pods = inside.cluster.store.all(inside.cluster.kinds.named("Pod"), "titanium-local")
         own = [pod["status"] for pod in pods if pod["metadata"]["name"].startswith(service)]
         containers = [one for status in own for one in status.get("containerStatuses") or []]
-        return not own or any(one["restartCount"] > 1 for one in containers if not one["ready"])
+        return not own or any(one["restartCount"] > 2 for one in containers if not one["ready"])
 
     world.wait_until(suffers, f"{service} suffers", 40)

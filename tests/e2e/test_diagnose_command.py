@@ -34,8 +34,7 @@ def world() -> Iterator[PracticeWorld]:
 @pytest.fixture(autouse=True)
 def calm(world: PracticeWorld) -> Iterator[None]:
     yield
-    world.clear()
-    world.wait_until(lambda inside: inside.all_ready(), "the system is well again", 40)
+    world.renew()
 
 
 @pytest.fixture

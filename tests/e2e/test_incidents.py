@@ -19,7 +19,6 @@ from quarterdeck.keel.settings import Settings, load
 from quarterdeck.kubectl.server import create_server as kubectl_server
 from quarterdeck.logs.server import create_server as logs_server
 from quarterdeck.stats.server import create_server as stats_server
-from quarterdeck.titanium import breakages
 from quarterdeck.titanium.story import PracticeWorld, practice_world
 
 _spec = importlib.util.spec_from_file_location("incidents", Path(__file__).with_name("incidents.py"))
@@ -70,8 +69,7 @@ def without(call: Call, servers: tuple[str, ...]) -> Call:
 
 
 async def look_at(world: PracticeWorld, call: Call, incident: Incident) -> tuple[Diagnosis, list[Evidence]]:
-    world.call(breakages.renew)
-    world.wait_until(lambda w: w.all_ready() and len(breakages._all(w, "Pod")) == 9, "the system is well", 20)
+    world.renew()
     world.call(incident.make)
     world.wait_until(incident.seen, f"it shows: {incident.name}", 20)
     evidence = await Collector(without(call, incident.blind)).everything()

@@ -34,8 +34,7 @@ def agent(world: PracticeWorld, hook: Webhook, tmp_path_factory: pytest.TempPath
 @pytest.fixture(autouse=True)
 def calm(world: PracticeWorld) -> Iterator[None]:
     yield
-    world.clear()
-    world.wait_until(lambda world: world.all_ready(), "the system is well again", 40)
+    world.renew()
 
 
 def test_the_whole_story_over_a2a_with_a_yes_from_the_terminal(world: PracticeWorld, agent: Agent) -> None:
@@ -73,7 +72,7 @@ def test_a_yes_over_a2a_from_an_approver_is_a_grant_and_a_no_ends_with_a_report(
 ) -> None:
     broken(world, "dependency", "redis")
     task = agent.send("mend it", "no-thanks", "boss")["result"]["task"]
-    assert task["status"]["state"] == "TASK_STATE_INPUT_REQUIRED", task["status"]
+    assert task["status"]["state"] == "TASK_STATE_INPUT_REQUIRED", task["status"]["message"]["parts"][0]["text"]
     refused = agent.send("no", "answer-no", "boss", taskId=task["id"])["result"]["task"]
     assert refused["status"]["state"] == "TASK_STATE_COMPLETED"
     report = agent.ended(task["id"], "boss")
@@ -168,7 +167,7 @@ def test_an_approval_outlives_the_process_and_the_change_happens_once(world: Pra
 def test_of_two_runs_on_one_trouble_only_one_acts(world: PracticeWorld, agent: Agent) -> None:
     broken(world, "blog-locked", "blog-service")
     first = agent.send("mend the blog", "first")["result"]["task"]
-    assert first["status"]["state"] == "TASK_STATE_INPUT_REQUIRED", first["status"]
+    assert first["status"]["state"] == "TASK_STATE_INPUT_REQUIRED", first["status"]["message"]["parts"][0]["text"]
     second = agent.send("mend the blog", "second")["result"]["task"]
     assert second["status"]["state"] == "TASK_STATE_COMPLETED"
     assert "already acts" in agent.ended(second["id"])["not_done_because"]

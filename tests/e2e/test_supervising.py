@@ -65,8 +65,7 @@ async def test_a_typed_yes_in_the_clients_dialog_is_the_grant_and_the_agent_mend
     (message,) = shown
     assert "Restart deployment blog-service" in message
     assert "asked by agent:remediation" in message
-    world.clear()
-    world.wait_until(lambda inside: inside.all_ready(), "the system is well again", 40)
+    world.renew()
 
 
 async def test_without_a_dialog_there_is_one_request_and_the_terminal_decides(

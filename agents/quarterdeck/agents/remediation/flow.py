@@ -53,22 +53,22 @@ async def _remediate(argument: Json, evidence: list[Evidence], done: list[Done])
     evidence += steps.evidence_of(found["evidence"])
     about = found["about"]
     named = bool(about or argument.get("alert"))
-    if rules.judge(evidence).healthy and not named and not await _hidden(evidence):
-        return await _finish(rules.judge(evidence), evidence, "healthy", argument)
+    at_first = rules.judge(evidence, about=about)
+    if at_first.healthy and not named and not await _hidden(evidence):
+        return await _finish(at_first, evidence, "healthy", argument)
 
     await flows.progress("Reading the logs of what looks bad", 0.2)
     evidence += steps.evidence_of(
         await flows.step("collect logs", steps.logs, steps.dumped(evidence), about, tries=2, timeout_s=180)
     )
-    first = rules.judge(evidence)
-    await flows.progress(f"First cause: {_say(first)}", 0.35)
+    await flows.progress(f"First cause: {_say(rules.judge(evidence, about=about))}", 0.35)
 
     evidence += steps.evidence_of(
         await flows.step("check metrics", steps.metrics, len(evidence), tries=2, timeout_s=120)
     )
     more = await flows.step("look around", steps.surroundings, steps.dumped(evidence), about, tries=2, timeout_s=180)
     evidence += steps.evidence_of(more)
-    diagnosis, comparison, usage = rules.judge(evidence), None, None
+    diagnosis, comparison, usage = rules.judge(evidence, about=about), None, None
     if found["model"] and not diagnosis.healthy:
         await flows.progress("Asking the model for its judgement", 0.5)
         limit = worn().settings.model.timeout_s + 30

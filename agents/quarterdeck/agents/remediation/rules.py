@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quarterdeck.agents.remediation import remedies
+from quarterdeck.agents.remediation import names, remedies
 from quarterdeck.agents.remediation.blame import blame, settle
 from quarterdeck.agents.remediation.elsewhere import murmurs, nodes, odd_traffic, scalers, surge
 from quarterdeck.agents.remediation.explain import explain, second_faults
@@ -25,8 +25,9 @@ from quarterdeck.agents.remediation.troubles import troubles_of
 MOST_CAUSES = 6
 
 
-def judge(evidence: Sequence[Evidence], topology: Topology | None = None) -> Diagnosis:
-    """The diagnosis that the evidence carries; `topology` says who needs whom, for those who know it beforehand."""
+def judge(evidence: Sequence[Evidence], topology: Topology | None = None, about: str | None = None) -> Diagnosis:
+    """The diagnosis that the evidence carries; `topology` says who needs whom, for those who know it beforehand. Of
+    several independent faults the one that concerns the service `about` comes first."""
     scene = scene_of(evidence)
     graph = graph_of(scene, topology)
     troubles = troubles_of(scene)
@@ -38,6 +39,8 @@ def judge(evidence: Sequence[Evidence], topology: Topology | None = None) -> Dia
     suspicions += scalers(scene) + surge(scene) + odd_traffic(scene)
     suspicions = blame(scene, graph, troubles, suspicions, considered)
     suspicions = settle(scene, suspicions, considered)
+    if about:
+        suspicions.sort(key=lambda one: names.same(about, [one.service, *one.affects]) is None)
     known = {one.id for one in evidence}
     causes = [_cause(one, known) for one in suspicions[:MOST_CAUSES]]
     diagnosis = Diagnosis(

@@ -160,6 +160,12 @@ def renew(world: World) -> None:
         world.cluster.create("Deployment", part.name, **copy.deepcopy(system.deployment(part)))
 
 
+def settled(world: World) -> bool:
+    """Every pod that is wanted is there and ready, and no other."""
+    wanted = sum(deployment["spec"].get("replicas", 1) for deployment in _all(world, "Deployment"))
+    return world.all_ready() and len(_all(world, "Pod")) == wanted
+
+
 def pods_of(world: World, service: str) -> list[Object]:
     return [pod for pod in _all(world, "Pod") if (pod["metadata"].get("labels") or {}).get("app") == service]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from quarterdeck.titanium import breakages
 from quarterdeck.titanium.weather import Gust
 from quarterdeck.titanium.world import World
 
@@ -81,6 +82,11 @@ class PracticeWorld:
 
     def clear(self, fault: str | None = None) -> None:
         self.call(lambda world: world.clear(fault))
+
+    def renew(self) -> None:
+        """Begin anew: no fault, fresh pods, no log, event or revision of what was before."""
+        self.call(breakages.renew)
+        self.wait_until(breakages.settled, "the system is ready again", START_S)
 
     def weather(self, kind: str, **more: Any) -> None:
         """The next request to the Kubernetes API meets this: 429, 500, 503, slow, cut, garbage."""
