@@ -155,6 +155,13 @@ def test_only_looking_gives_a_report_for_programs_and_keeps_it(
     assert run(environment, "approve").stdout == "No change waits for you.\n"
 
 
+def test_a_mistyped_service_gets_no_all_clear(environment: dict[str, str]) -> None:
+    done = run(environment, "diagnose", "nonesuch-service")
+    assert done.returncode == 1
+    assert "There is no service 'nonesuch-service' here. There are: " in done.stderr
+    assert "blog-service" in done.stderr
+
+
 def test_ctrl_c_at_the_question_ends_the_run_and_changes_nothing(
     world: PracticeWorld, environment: dict[str, str]
 ) -> None:
@@ -165,6 +172,8 @@ def test_ctrl_c_at_the_question_ends_the_run_and_changes_nothing(
         os.killpg(terminal.process.pid, signal.SIGINT)
         assert terminal.end() == 130, terminal.said
         assert "Traceback" not in terminal.said
+        assert re.search(r"The run is cancelled\. What it asked \(ch-\w{8}\) is withdrawn\.", terminal.said)
+        assert run(environment, "approve").stdout == "No change waits for you.\n"
     finally:
         terminal.close()
     again = run(environment, "diagnose", "--only-look")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,10 @@ AGENT = Caller("agent:remediation", frozenset({READ, CHANGE}), client="remediati
 
 
 @asynccontextmanager
-async def crew(settings: Settings) -> AsyncIterator[Engine]:
-    """An engine that runs the agents' flows, with their tools at hand: servers of this process, or by address."""
+async def crew(settings: Settings, *, adopt: bool = True) -> AsyncIterator[Engine]:
+    """An engine that runs the agents' flows, with their tools at hand: servers of this process, or by address.
+    `adopt`: also those that a process which is gone left unfinished."""
+    os.umask(0o077)  # SQLite makes files of its own beside ours
     import quarterdeck.agents.remediation.flow  # noqa: F401  it makes the flow known by its name
     from quarterdeck.agents.remediation.outfit import wearing
     from quarterdeck.agents.runtime.toolbox import Toolbox
@@ -30,5 +33,5 @@ async def crew(settings: Settings) -> AsyncIterator[Engine]:
     async with Toolbox(servers, AGENT, token=token, at_once=settings.agents.at_once) as tools:
         await tools.open()
         with wearing(settings, tools):
-            async with flows.engine(settings.flows, settings.home) as engine:
+            async with flows.engine(settings.flows, settings.home, adopt=adopt) as engine:
                 yield engine

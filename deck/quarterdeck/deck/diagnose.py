@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import threading
 import uuid
@@ -44,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     from quarterdeck.deck.crew import crew
 
-    async with crew(settings) as engine:
+    logging.getLogger("quarterdeck").setLevel(logging.ERROR)  # a person reads here
+    async with crew(settings, adopt=arguments.watch) as engine:
         if arguments.watch:
             await keep_watching(engine, arguments)
             return 0
@@ -62,12 +64,19 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
 
 async def follow(engine: Engine, settings: Settings, id: str, arguments: argparse.Namespace) -> int:
     """Show a run as it goes, ask what it asks, print what came of it."""
+    from quarterdeck.agents.runtime.approvals import Approvals
+    from quarterdeck.keel.changes import Changes
+
     deciding = asyncio.create_task(decisions(engine, settings))
     try:
         async for item in engine.watch(id):
             await _show(engine, settings, id, item)
     except asyncio.CancelledError:  # Ctrl-C: nobody is left to ask, so it ends here
+        flow = await engine.status(id)
         await engine.cancel(id)
+        await Approvals(Changes.of(settings)).withdraw(flow)
+        gone = f" What it asked ({flow.question.data['change_id']}) is withdrawn." if flow.question is not None else ""
+        print(f"\nThe run is cancelled.{gone}", file=sys.stderr)
         raise
     finally:
         deciding.cancel()

@@ -281,6 +281,16 @@ class Changes:
             elif final:
                 raise Refusal(why_not(pending))
 
+    def withdraw(self, id: str, why: str) -> None:
+        """Take a request back, also one that was granted and not used yet: who asked for it wants it no more."""
+        with self._writing() as db:
+            pending = self._get(db, id)
+            done = db.execute(
+                "UPDATE changes SET state = 'expired' WHERE id = ? AND state IN ('pending', 'granted')", (id,)
+            )
+            if done.rowcount == 1:
+                self._record(db, "withdrawn", pending, by=why)
+
     def was_declined(self, id: str) -> bool:
         with self._reading() as db:
             row = db.execute("SELECT declined FROM changes WHERE id = ?", (id,)).fetchone()

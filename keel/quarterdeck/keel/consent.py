@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
 from quarterdeck.keel.answers import Answer, clip, fit, one_line, plain
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEY = "quarterdeck.key"
+called: ContextVar[str] = ContextVar("quarterdeck_called", default="")
+"""A digest of the tool and the arguments at hand: a key that is used for another call is another key."""
 DIALOG_S = 240.0
 """A dialog left open longer than this is over; the request stays open for the terminal."""
 DIALOG_CHARACTERS = 3000
@@ -168,7 +172,7 @@ def _key_of(ctx: Context) -> str:
     key = (meta.get(KEY) if hasattr(meta, "get") else getattr(meta, KEY, None)) or ""
     if not isinstance(key, str) or len(key) > 300:
         raise Refusal(f"The key in _meta[{KEY!r}] must be a text of at most 300 characters.")
-    return key
+    return f"{key} {called.get()}" if key else ""
 
 
 async def _go_on(
@@ -179,10 +183,11 @@ async def _go_on(
     if it is not so any more."""
     await changes.settled(begun.id)
     begun = await asyncio.to_thread(changes.get, begun.id)
-    if begun.state == "started":
+    if begun.state == "started" and time.time() < begun.granted_at + changes.settings.grant_s:
         with suppress(Refusal):
             plan = await planned() if callable(planned) else planned
-            if plan.change.digest(caller) == begun.digest:
+            allowed = (await asyncio.to_thread(changes.decide, plan.change, caller)).decision != "deny"
+            if allowed and plan.change.digest(caller) == begun.digest:
                 return await _run(ctx, changes, plan, begun)
     return _begun(begun)
 

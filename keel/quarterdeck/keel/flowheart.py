@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 
 class Heart:
-    def __init__(self, engine: Engine, beat_s: float, dead_s: float) -> None:
+    def __init__(self, engine: Engine, beat_s: float, dead_s: float, adopt: bool = True) -> None:
+        self._adopt = adopt
         self._engine = engine
         self._beat_s, self._dead_s = beat_s, dead_s
         self._beaten = _clock()
@@ -65,7 +66,7 @@ class Heart:
         rounds = max(2, round(self._dead_s / self._beat_s))
         others = await self._engine.in_db(self._engine.owners.others, self._engine.executor, names)
         heard, self._heard = self._heard, {}
-        for other in others:
+        for other in others if self._adopt else ():
             beats, silent = heard.get(other.id, (other.beats, -1))
             silent = silent + 1 if beats == other.beats else 0
             self._heard[other.id] = (other.beats, silent)

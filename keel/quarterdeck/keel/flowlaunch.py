@@ -17,11 +17,14 @@ from quarterdeck.keel.flowheart import Heart
 from quarterdeck.keel.settings import FlowsSettings
 
 
-async def launch(settings: FlowsSettings, home: Path, *, executor: str, beat_s: float, dead_s: float) -> Engine:
+async def launch(
+    settings: FlowsSettings, home: Path, *, executor: str, beat_s: float, dead_s: float, adopt: bool
+) -> Engine:
     database = await asyncio.to_thread(Database, settings.database.get_secret_value(), home)
     try:
         await asyncio.to_thread(database.create)
-        return await _launch(database, settings, f"{executor or 'engine'}-{secrets.token_hex(6)}", beat_s, dead_s)
+        name = f"{executor or 'engine'}-{secrets.token_hex(6)}"
+        return await _launch(database, settings, name, beat_s, dead_s, adopt)
     except (SQLAlchemyError, OSError) as error:
         database.close()
         raise database.unusable(error) from None
@@ -42,7 +45,9 @@ async def open_desk(settings: FlowsSettings, home: Path) -> Desk:
         raise database.unusable(error) from None
 
 
-async def _launch(database: Database, settings: FlowsSettings, executor: str, beat_s: float, dead_s: float) -> Engine:
+async def _launch(
+    database: Database, settings: FlowsSettings, executor: str, beat_s: float, dead_s: float, adopt: bool
+) -> Engine:
     await asyncio.to_thread(__import__, "dbos")
     from dbos import DBOS
     from dbos._dbos import _dbos_global_instance
@@ -68,7 +73,7 @@ async def _launch(database: Database, settings: FlowsSettings, executor: str, be
         DBOS.launch()  # on this loop, which DBOS then takes for its own
         dbos._sys_db._now_ms_sql = database.now  # type: ignore[method-assign]  # DBOS's own may be in whole seconds
         engine = Engine(database, settings, executor, dbos)
-        await engine.open(Heart(engine, beat_s, dead_s))
+        await engine.open(Heart(engine, beat_s, dead_s, adopt))
         return engine
     except BaseException:
         DBOS.destroy(destroy_registry=True)

@@ -201,18 +201,25 @@ def _run() -> Run:
 
 @asynccontextmanager
 async def engine(
-    settings: FlowsSettings | str, home: Path, *, executor: str = "", beat_s: float = 3.0, dead_s: float = 12.0
+    settings: FlowsSettings | str,
+    home: Path,
+    *,
+    executor: str = "",
+    beat_s: float = 3.0,
+    dead_s: float = 12.0,
+    adopt: bool = True,
 ) -> AsyncIterator[Engine]:
     """Run flows in this process, and look after those of processes that died. One engine a process.
 
     `settings` is the section `[flows]` or a database address; without one the flows live in `<home>/flows.db`.
     `executor` names this process in `status`. A process that has not been heard of for `dead_s` counts as dead.
+    A command that is soon over should not `adopt` what others left behind.
     """
     from quarterdeck.keel.flowlaunch import launch  # brings DBOS along: 0.8 s
 
     if isinstance(settings, str):
         settings = FlowsSettings.model_validate({"database": settings})
-    running = await launch(settings, home, executor=executor, beat_s=beat_s, dead_s=dead_s)
+    running = await launch(settings, home, executor=executor, beat_s=beat_s, dead_s=dead_s, adopt=adopt)
     try:
         yield running
     finally:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import inspect
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, get_args, get_type_hints
@@ -26,7 +28,7 @@ from mcp_types import InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import ValidationError as PydanticValidationError
 
 from quarterdeck.keel.answers import Answer, clip, lean_schema
-from quarterdeck.keel.consent import ChangeAnswer
+from quarterdeck.keel.consent import ChangeAnswer, called
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import CHANGE, caller_of
 from quarterdeck.keel.redact import redact
@@ -146,6 +148,11 @@ def as_result(answer: Answer) -> ToolResult:
     return ToolResult(content=[TextContent(type="text", text=answer.text())], structured_content=answer.structure())
 
 
+def call_digest(tool: str, arguments: Any) -> str:
+    told = json.dumps([tool, arguments], sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
 class Manners(Middleware):
     """What holds for every tool: who may see it, errors that are sentences, calls that are counted."""
 
@@ -164,6 +171,7 @@ class Manners(Middleware):
         tool = await context.fastmcp_context.fastmcp.get_tool(name)
         if tool is None or (changes_something(tool) and not self._may_change(context)):
             raise ToolError(await self._unknown(context, name), log_level=logging.DEBUG)
+        token = called.set(call_digest(name, context.message.arguments) if changes_something(tool) else "")
         try:
             with METRICS.call(self.server, name):
                 return await call_next(context)
@@ -174,6 +182,8 @@ class Manners(Middleware):
             if error.__cause__ is not None:
                 raise ToolError(f"{name} failed inside the server; its log on stderr says why.") from None
             raise
+        finally:
+            called.reset(token)
 
     def _may_change(self, context: Any) -> bool:
         if self.read_only:

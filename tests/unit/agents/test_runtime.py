@@ -19,6 +19,7 @@ from a2a.types.a2a_pb2 import (
 )
 from a2a.utils.errors import A2AError, InvalidParamsError, TaskNotFoundError, UnsupportedOperationError
 
+from quarterdeck.agents.runtime.tasks import data_part
 from quarterdeck.keel.changes import Change, Changes, Target
 from quarterdeck.keel.identity import Caller
 
@@ -220,6 +221,46 @@ async def test_only_a_caller_with_the_approvers_scope_grants_by_a_message(serve:
             assert done.status.message.parts[0].text == "decided: yes"
         granted = changes.get(pending.id)
         assert (granted.state, granted.granted_by) == ("granted", "boss over A2A")
+
+
+async def test_a_yes_to_one_change_grants_no_other(serve: Serve) -> None:
+    async with serve(http=HTTP) as served:
+        changes = Changes.of(served.settings)
+        change = Change("lever", "pull", "pull it", (Target("Lever", "one"),), "down", "up", "push it", "up")
+        pending = changes.request(change, Caller("agent:echo"))
+        async with served.http("boss") as boss:
+            client = await served.client(boss, streaming=False)
+            task = await last(client, said(f"change {pending.id}"))
+            for number, (text, data) in enumerate(
+                [("yes ch-aaaaaaaa", None), ("no, do not", {"approve": True}), ("yes", {"change_id": "ch-aaaaaaaa"})]
+            ):
+                request = said(text, message_id=f"other-{number}", task_id=task.id)
+                if data:
+                    request.message.parts.append(data_part(data))
+                with pytest.raises(InvalidParamsError):
+                    await last(client, request)
+            assert changes.get(pending.id).state == "pending"
+            done = await last(client, said(f"yes {pending.id}", message_id="this-one", task_id=task.id))
+            assert done.status.message.parts[0].text == "decided: yes"
+
+
+async def test_a_cancelled_task_leaves_nothing_that_could_still_be_approved(serve: Serve) -> None:
+    async with serve() as served, served.http() as http:
+        changes = Changes.of(served.settings)
+        change = Change("lever", "pull", "pull it", (Target("Lever", "one"),), "down", "up", "push it", "up")
+        pending = changes.request(change, Caller("agent:echo"))
+        client = await served.client(http, streaming=False)
+        task = await last(client, said(f"change {pending.id}"))
+        await client.cancel_task(CancelTaskRequest(id=task.id))
+        assert changes.get(pending.id).state == "expired"
+        assert changes.waiting() == []
+
+
+async def test_a_token_without_the_scope_to_read_is_let_in_nowhere(serve: Serve) -> None:
+    none = {"name": "none", "sha256": hashlib.sha256(b"none").hexdigest(), "scopes": []}
+    async with serve(http={"tokens": [none]}) as served, served.http("none") as http:
+        assert (await http.get("/echo/tasks")).status_code == 403
+        assert (await http.post("/echo/", json={})).status_code == 403
 
 
 @pytest.mark.parametrize("decision", ["yes", "no"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from quarterdeck.keel.changes import Changes
 from quarterdeck.keel.consent import DIALOG_CHARACTERS, FORM
 from quarterdeck.keel.identity import CHANGE, READ, Caller, acting_as
 from quarterdeck.keel.settings import ChangesSettings, Rule, Settings
+from quarterdeck.keel.tools import call_digest
 
 if TYPE_CHECKING:
     from quarterdeck.lever.server import Lever
@@ -371,6 +373,10 @@ async def test_no_method_of_the_protocol_grants(raw: Raw, lever: Lever, changes:
 ME = Caller("agent:tester", frozenset({READ, CHANGE}))
 
 
+UP = f"run/2 {call_digest('pull_lever', {'position': 'up'})}"
+"""How the ledger keeps the key run/2 of that very call."""
+
+
 async def keyed(settings: Settings, key: str, position: str = "up") -> dict[str, Any]:
     from quarterdeck.lever.server import create_server
 
@@ -392,7 +398,7 @@ async def test_a_keyed_change_whose_process_died_before_it_was_written_is_carrie
     settings: Settings, changes: Changes, lever: Lever
 ) -> None:
     id = await granted(settings, changes)
-    assert changes.take(lever.change("up"), ME, "run/2") is not None  # and here its process was killed
+    assert changes.take(lever.change("up"), ME, UP) is not None  # and here its process was killed
     first, again = await keyed(settings, "run/2"), await keyed(settings, "run/2")
     assert (first["status"], again["status"]) == ("done", "done")
     assert first["change_id"] == again["change_id"] == id
@@ -404,7 +410,7 @@ async def test_a_keyed_change_that_may_have_been_written_is_not_written_again(
     settings: Settings, changes: Changes, lever: Lever
 ) -> None:
     await granted(settings, changes)
-    assert changes.take(lever.change("up"), ME, "run/2") is not None
+    assert changes.take(lever.change("up"), ME, UP) is not None
     lever.push("up")  # it was written, but its process was killed before that was recorded
     answer = await keyed(settings, "run/2")
     assert answer["status"] == "failed"
@@ -425,3 +431,24 @@ async def test_the_same_keyed_call_while_the_first_goes_on_waits_for_it(
     (lever.home / "hold").unlink()
     assert {(await first)["status"], (await second)["status"]} <= {"done", "done_not_healthy"}
     assert lever.pulls == ["up"]
+
+
+async def test_a_key_used_for_another_call_is_another_key(settings: Settings, changes: Changes, lever: Lever) -> None:
+    await granted(settings, changes)
+    assert (await keyed(settings, "run/2"))["status"] == "done"
+    other = await keyed(settings, "run/2", position="down")
+    assert other["status"] == "approval_required"
+    assert lever.pulls == ["up"]
+
+
+async def test_a_change_that_was_begun_is_not_done_after_its_grant_is_over(
+    settings: Settings, changes: Changes, lever: Lever
+) -> None:
+    id = await granted(settings, changes)
+    assert changes.take(lever.change("up"), ME, UP) is not None  # and here its process was killed
+    with sqlite3.connect(changes.home / "changes.db") as db:
+        db.execute("UPDATE changes SET granted_at = granted_at - ? WHERE id = ?", (changes.settings.grant_s + 1, id))
+    answer = await keyed(settings, "run/2")
+    assert answer["status"] == "failed"
+    assert "not known" in answer["next"]
+    assert lever.pulls == []

@@ -1,7 +1,7 @@
 """Alertmanager's webhook (JSON, version 4): a group of alerts becomes one task, however often and large it comes.
 
-An alert is known by its fingerprint and start. What is already being worked on starts nothing; an alert that joins a
-group whose task still runs joins that task.
+An alert is known by its fingerprint and start, and by who sent it. What a task was started with starts nothing again;
+an alert that joins a group while its task runs waits for its end: if it still fires then, a new task begins.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from quarterdeck.agents.remediation.turns import private
 from quarterdeck.keel.answers import clip, plain
 from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.redact import redact
 
 MOST = 5_000
 """Alerts that one call may bring."""
@@ -91,24 +93,26 @@ class Alerts:
         firing = [alert for alert in notification.alerts if alert.status != "resolved"]
         if notification.status == "resolved" or not firing:
             return Taken("", {}, 0)
-        name = hashlib.sha256(f"{notification.receiver}\n{notification.groupKey}".encode()).hexdigest()[:32]
+        name = _name(notification, prefix)
         with self._writing() as db:
-            every = sorted({alert.identity() for alert in firing})
+            every = sorted({(f"{prefix}{print}", start) for print, start in (alert.identity() for alert in firing)})
             known = [one for one in every if db.execute(KNOWN, one).fetchone()]
             fresh = sorted(set(every) - set(known))
             group = db.execute("SELECT task, argument FROM groups WHERE name = ?", (name,)).fetchone()
             if group is None or (fresh and group[0] in ended):
                 digest = hashlib.sha256(json.dumps([name, fresh, known]).encode()).hexdigest()[:32]
-                group = (f"{prefix}{digest}", json.dumps(_argument(notification, firing)))
+                told = [one for one in firing if (f"{prefix}{one.identity()[0]}", one.identity()[1]) in set(fresh)]
+                group = (f"{prefix}{digest}", json.dumps(_argument(notification, told or firing)))
+                known = every
             db.execute("INSERT OR REPLACE INTO groups (name, task, argument) VALUES (?, ?, ?)", (name, *group))
-            db.executemany("INSERT OR REPLACE INTO alerts (fingerprint, started) VALUES (?, ?)", every)
+            db.executemany("INSERT OR REPLACE INTO alerts (fingerprint, started) VALUES (?, ?)", known)
             for table in ("alerts", "groups"):
                 db.execute(f"DELETE FROM {table} WHERE number <= (SELECT max(number) FROM {table}) - ?", (KEPT,))
             return Taken(group[0], json.loads(group[1]), len(fresh))
 
-    def running(self, notification: Notification) -> str:
+    def running(self, notification: Notification, prefix: str) -> str:
         """The task of a notification's group, if it has one."""
-        name = hashlib.sha256(f"{notification.receiver}\n{notification.groupKey}".encode()).hexdigest()[:32]
+        name = _name(notification, prefix)
         with self._writing() as db:
             row = db.execute("SELECT task FROM groups WHERE name = ?", (name,)).fetchone()
             return str(row[0]) if row else ""
@@ -117,6 +121,7 @@ class Alerts:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         try:
             self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private(self._home / "alerts.db")
             with closing(sqlite3.connect(self._home / "alerts.db", timeout=10, isolation_level=None)) as db:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = NORMAL")
@@ -128,11 +133,16 @@ class Alerts:
             raise Refusal(f"Alerts cannot be stored ({error}). Free space or mend permissions; send again.") from None
 
 
+def _name(notification: Notification, prefix: str) -> str:
+    told = "\n".join((prefix, notification.receiver, notification.groupKey))
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
 def _argument(notification: Notification, firing: list[Alert]) -> dict[str, Any]:
     labels = dict(firing[0].labels) | notification.commonLabels
     said = [f"{len(firing)} alerts of group {clip(plain(notification.groupKey), 200)}:"]
     for alert in firing[:SHOWN]:
         words = alert.annotations.get("summary") or alert.annotations.get("description") or ""
-        said.append(clip(plain(f"{alert.labels.get('alertname', 'alert')}: {words}"), 200))
-    small = {clip(plain(key), 60): clip(plain(value), 200) for key, value in list(labels.items())[:30]}
+        said.append(clip(redact(plain(f"{alert.labels.get('alertname', 'alert')}: {words}")), 200))
+    small = {clip(plain(key), 60): clip(redact(plain(value)), 200) for key, value in list(labels.items())[:30]}
     return {"alert": {"labels": small, "startsAt": firing[0].startsAt[:40]}, "text": "\n".join(said)}

@@ -34,6 +34,10 @@ NOT_DONE: dict[str, Outcome] = {"expired": "expired", "refused": "failed", "chan
 Json = dict[str, Any]
 
 
+class NoSuchService(Refusal):
+    """What was asked about is not there."""
+
+
 @flows.flow(NAME)
 async def remediate(argument: Json) -> Json:
     """`argument` may name a `service`, hold an `alert`, or a person's `text`; `act: false` only analyses."""
@@ -41,6 +45,8 @@ async def remediate(argument: Json) -> Json:
     done: list[Done] = []
     try:
         return await _remediate(argument, evidence, done)
+    except NoSuchService:
+        raise
     except Refusal as error:  # a step could not be done: what is known by then is still worth a report
         diagnosis = rules.judge(evidence)
         diagnosis.no_action_because = f"the work on it broke off: {error}"
@@ -52,6 +58,8 @@ async def _remediate(argument: Json, evidence: list[Evidence], done: list[Done])
     found = await flows.step("detect", steps.detect, argument, tries=2, timeout_s=120)
     evidence += steps.evidence_of(found["evidence"])
     about = found["about"]
+    if found["unknown"]:
+        raise NoSuchService(found["unknown"])
     named = bool(about or argument.get("alert"))
     at_first = rules.judge(evidence, about=about)
     if at_first.healthy and not named and not await _hidden(evidence):
@@ -90,7 +98,7 @@ async def _remediate(argument: Json, evidence: list[Evidence], done: list[Done])
     holder = await flows.step("take the turn", steps.take_turn, _target(action), flows.flow_id())
     if holder != flows.flow_id():
         diagnosis.no_action_because = f"another run ({holder}) already acts on {_target(action)}"
-        return await _finish(diagnosis, evidence, "reported", argument, **judged)
+        return await _finish(diagnosis, evidence, "reported", argument, tell=False, **judged)
     return await _act(diagnosis, action, evidence, done, argument, judged)
 
 
@@ -111,7 +119,7 @@ async def _act(
     began = "Done" if verdict == "done" else "It broke off, and may have been done"
     await flows.progress(f"{began}: {clip(answer.get('summary') or '', 200)}. Watching whether it helps", 0.8)
     limit = settings.healthy_s + settings.steady_s + 120
-    given = (action.model_dump(), root.service, before.model_dump())
+    given = (action.model_dump(), root.service, root.affects, before.model_dump())
     seen = await flows.step("verify", steps.verify, *given, tries=2, timeout_s=limit)
     after = health.State.model_validate(seen["state"])
     judged |= {"figures": health.figures(before, after)}
@@ -119,7 +127,7 @@ async def _act(
         return await _finish(diagnosis, evidence, "recovered", argument, done=done, **judged)
     failed = f"{_words(verdict, answer)}, and " if verdict == "failed" else "it did not help: "
     diagnosis.no_action_because = f"{failed}{seen['why']}"
-    undo = _undo(action, before) if seen["worse"] else None
+    undo = _undo(action, before) if seen["worse"] and verdict == "done" else None
     if undo is not None:
         await flows.progress(f"It made things worse ({seen['worse']}); asking to take it back", 0.9)
         answer, verdict = await _carry_out(undo, f"The last change made things worse: {seen['worse']}.")
@@ -155,6 +163,7 @@ async def _carry_out(action: Action, because: str) -> tuple[Json, str]:
             return answer, "changing"
         verdict, left = await _approval(answer, because, left)
         if verdict not in ("yes", "look"):
+            await flows.step("withdraw the request", steps.withdraw, answer["change_id"])
             return answer, verdict
 
 
@@ -229,8 +238,8 @@ def _undo(action: Action, before: health.State) -> Action | None:
         case "scale_deployment" if before.desired is not None:
             arguments = {**action.arguments, "replicas": before.desired}
             return Action(tool="scale_deployment", arguments=arguments, why="back to the number of pods before")
-        case "rollback_deployment" | "restart_deployment":
-            arguments = {key: value for key, value in action.arguments.items() if key != "revision"}
+        case "rollback_deployment" if before.revision is not None:
+            arguments = {**action.arguments, "revision": before.revision}
             return Action(tool="rollback_deployment", arguments=arguments, why="back to the revision before")
     return None
 
@@ -245,6 +254,7 @@ async def _finish(
     usage: Any = None,
     done: list[Done] | None = None,
     figures: list[Figure] | None = None,
+    tell: bool = True,
 ) -> Json:
     """Write the report, tell who must know, give the turn back."""
     report = Report.of(
@@ -262,7 +272,8 @@ async def _finish(
     again: Any = {"tries": 4, "timeout_s": 30.0, "retry_refusals": True}
     written = await flows.step("write the report", steps.save, report.model_dump(mode="json"), **again)
     saved = Report.model_validate(written)
-    if outcome in ("escalated", "failed") or (outcome in ("reported", "expired") and not diagnosis.healthy):
+    unmended = outcome in ("escalated", "failed") or (outcome in ("reported", "expired") and not diagnosis.healthy)
+    if tell and unmended:
         try:
             await flows.step("escalate", steps.escalate, saved.model_dump(mode="json"), **again)
         except Refusal as error:  # the report is there; that nobody was told must not undo it

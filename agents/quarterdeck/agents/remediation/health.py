@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -27,6 +27,7 @@ class State(BaseModel):
     ready: int | None = None
     desired: int | None = None
     rollout: str = ""
+    revision: int | None = None
     problems: dict[str, int] = {}
     """What is unhealthy, and how bad it is (3 worst)."""
     requests_per_second: float | None = None
@@ -49,16 +50,18 @@ async def look(call: Call, action: Action) -> State:
             state.unseen.append(f"{server}.{tool}: {error}"[:200])
             return {}
 
-    stats, problems, rollout = await asyncio.gather(
+    stats, problems, rollout, history = await asyncio.gather(
         ask("stats", "get_system_stats", {}),
         ask("kubectl", "find_problems", place),
         ask("kubectl", "rollout_status", {"deployment": deployment, **place}) if deployment else _nothing(),
+        ask("kubectl", "rollout_history", {"deployment": deployment, **place}) if deployment else _nothing(),
     )
     services = stats.get("services") or []
     state.offline = sorted(s["name"] for s in services if s.get("status") == "offline")
     for name, value in (stats.get("traffic") or {}).items():
         if name in State.model_fields and isinstance(value, int | float):
             setattr(state, name, float(value))
+    state.revision = next((one["revision"] for one in history.get("revisions") or [] if one.get("current")), None)
     for problem in problems.get("problems") or []:
         state.problems[str(problem.get("what"))] = SEVERE.get(str(problem.get("severity")), 1)
     if rollout:
@@ -84,16 +87,19 @@ def well(state: State, service: str) -> str:
     return ""
 
 
-def worse(before: State, after: State, service: str) -> str:
-    """What became worse than before; empty when nothing did."""
-    fresh = [name for name in after.offline if name not in before.offline]
+def worse(before: State, after: State, service: str, affects: Sequence[str] = ()) -> str:
+    """What the change made worse: for the service itself and for those who need it. Whatever else happens meanwhile is
+    not laid at its door."""
+    concerned = [service, *affects]
+    fresh = [name for name in after.offline if name not in before.offline and names.same(name, concerned)]
     if fresh:
         return f"{', '.join(fresh)} went offline"
     if (before.ready or 0) > (after.ready or 0) and after.ready is not None:
         return f"{after.ready} of {after.desired} pods are ready, {before.ready} were before"
     for what, severity in after.problems.items():
-        if severity == SEVERE["high"] and before.problems.get(what, 0) < severity and not _about(what, service):
-            return f"newly unhealthy: {what}"
+        if severity == SEVERE["high"] and before.problems.get(what, 0) < severity:
+            if any(_about(what, one) for one in affects):
+                return f"newly unhealthy: {what}"
     return ""
 
 
@@ -106,6 +112,7 @@ async def watch(
     call: Call,
     action: Action,
     service: str,
+    affects: Sequence[str],
     before: State,
     healthy_s: float,
     steady_s: float,
@@ -130,7 +137,7 @@ async def watch(
                 "healthy": False,
                 "why": problem,
                 "state": state.model_dump(),
-                "worse": worse(before, state, service),
+                "worse": worse(before, state, service, affects),
             }
         await asyncio.sleep(min(EVERY_S, max(steady_s / 4, 0.05)))
 

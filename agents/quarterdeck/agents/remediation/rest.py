@@ -19,7 +19,7 @@ from quarterdeck.agents.remediation import alerts
 from quarterdeck.agents.remediation.card import asked
 from quarterdeck.agents.remediation.flow import NAME
 from quarterdeck.agents.remediation.reports import PAGE, Reports
-from quarterdeck.agents.runtime import tasks
+from quarterdeck.agents.runtime import body, tasks
 from quarterdeck.agents.runtime.app import Runtime
 from quarterdeck.agents.runtime.handler import Engine
 from quarterdeck.keel.errors import Refusal
@@ -27,6 +27,8 @@ from quarterdeck.keel.flows import Flow
 from quarterdeck.keel.identity import Caller
 
 LONGEST_WAIT_S = 300.0
+ASKED = ("text", "service", "alert", "act")
+KNOWN = frozenset((*ASKED, "wait_s", "id"))
 Face = Callable[[Request], Awaitable[Response]]
 
 
@@ -41,16 +43,19 @@ def routes(runtime: Runtime) -> Iterable[BaseRoute]:
     @_answering
     async def diagnose(request: Request) -> Response:
         """`{"service"?, "text"?, "act"?, "alert"?, "wait_s"?, "id"?}` → the task, and its report once there is one."""
-        body = await _json(request)
+        sent = await _json(request)
         caller: Caller = request.state.caller
-        given = asked(str(body.get("text") or ""), body)
-        own = str(body.get("id") or uuid.uuid4())
+        given = asked(str(sent.get("text") or ""), sent)
+        own = str(sent.get("id") or uuid.uuid4())
         context = f"rest-{own}"
         id = f"{tasks.beginning(caller.id, context)}{tasks.mark(own)}"
         message = {"messageId": own[:200], "role": "ROLE_USER", "parts": [{"text": given["text"] or "diagnose"}]}
         argument = {**given, "message": message, "context": context, "caller": caller.id}
         await engine().start(NAME, {**argument, "scopes": sorted(caller.scopes)}, id=id)
-        flow = await _wait(engine(), id, body.get("wait_s", 0))
+        begun = (await engine().status(id)).argument
+        if {key: begun.get(key) for key in ASKED} != {key: given.get(key) for key in ASKED}:
+            raise Refusal("Another request was already sent under this id. Send this one under a new id.")
+        flow = await _wait(engine(), id, sent.get("wait_s", 0))
         return JSONResponse(_said(flow), 200 if flow.ended else 202, {"location": f"/agent/report/{id}"})
 
     @_answering
@@ -85,11 +90,11 @@ def routes(runtime: Runtime) -> Iterable[BaseRoute]:
         notification = alerts.parse(await request.body())
         caller: Caller = request.state.caller
         ended = set()
-        if task := await asyncio.to_thread(known.running, notification):
+        prefix = tasks.beginning(caller.id, "alerts")
+        if task := await asyncio.to_thread(known.running, notification, prefix):
             with suppress(Refusal):
                 if (await engine().status(task)).ended:
                     ended.add(task)
-        prefix = tasks.beginning(caller.id, "alerts")
         taken = await asyncio.to_thread(known.take, notification, prefix, ended)
         if not taken.task:
             return JSONResponse({"task": None, "new": 0, "said": "Nothing is firing."})
@@ -121,13 +126,13 @@ def _answering(face: Face) -> Face:
 
 
 async def _json(request: Request) -> dict[str, Any]:
-    body = await request.body()
-    try:
-        found = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        raise Refusal('The body is not JSON. Send for example {"service": "blog-service"}.') from None
+    raw = await request.body() or b"{}"
+    body.check(raw)
+    found = json.loads(raw)
     if not isinstance(found, dict):
         raise Refusal('The body must be an object, for example {"service": "blog-service"}.')
+    if strange := sorted(set(found) - KNOWN):
+        raise Refusal(f"There is no field {strange[0][:60]!r}. The fields are: {', '.join(sorted(KNOWN))}.")
     return found
 
 

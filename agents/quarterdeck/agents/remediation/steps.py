@@ -6,11 +6,12 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-from quarterdeck.agents.remediation import escalation, health, turns
+from quarterdeck.agents.remediation import escalation, health, names, turns
 from quarterdeck.agents.remediation.collect import MOST_CALLS, Collector
 from quarterdeck.agents.remediation.judgement import judge_with_model
 from quarterdeck.agents.remediation.models import Action, Evidence
 from quarterdeck.agents.remediation.outfit import worn
+from quarterdeck.agents.remediation.reader import scene_of
 from quarterdeck.agents.remediation.report import Report
 from quarterdeck.agents.runtime.toolbox import Said, Unreachable
 from quarterdeck.keel import flows
@@ -24,7 +25,17 @@ async def detect(argument: Json) -> Json:
     about = await _named(argument)
     outfit = worn()  # recorded with the step: what decides the course must be the same when the flow is replayed
     chosen = {"model": outfit.model is not None, "read_only": outfit.settings.read_only}
-    return {"about": about, "evidence": dumped(await Collector(_call).detect(about)), **chosen}
+    seen = await Collector(_call).detect(about)
+    return {"about": about, "evidence": dumped(seen), "unknown": _unknown(argument, seen), **chosen}
+
+
+def _unknown(argument: Json, seen: list[Evidence]) -> str:
+    """A sentence if a service was named that is not there: a mistyped name must not get an all-clear."""
+    service, scene = argument.get("service"), scene_of(seen)
+    known = sorted({*scene.known, *scene.stats, *scene.nodes})
+    if not service or not known or scene.resolve(str(service)) or names.same(str(service), known):
+        return ""
+    return f"There is no service {one_line(str(service))[:80]!r} here. There are: {', '.join(known[:30])}."
 
 
 async def _named(argument: Json) -> str | None:
@@ -107,6 +118,14 @@ async def is_ours(change: str) -> bool:
     return True
 
 
+async def withdraw(change: str) -> bool:
+    try:
+        await asyncio.to_thread(worn().changes.withdraw, change, "its run ended without it")
+    except Refusal:  # it is in another ledger, where it expires
+        return False
+    return True
+
+
 async def granted(change: str) -> Json:
     now = datetime.now(UTC).isoformat()
     try:
@@ -116,12 +135,13 @@ async def granted(change: str) -> Json:
     return {"by": pending.granted_by, "at": now}
 
 
-async def verify(action: Json, service: str, before: Json) -> Json:
+async def verify(action: Json, service: str, affects: list[str], before: Json) -> Json:
     settings = worn().settings.agents
     return await health.watch(
         _call,
         Action.model_validate(action),
         service,
+        affects,
         health.State.model_validate(before),
         settings.healthy_s,
         settings.steady_s,

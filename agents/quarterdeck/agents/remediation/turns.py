@@ -33,6 +33,7 @@ def give_back(home: Path, flow: str) -> None:
 def _writing(home: Path) -> Iterator[sqlite3.Connection]:
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private(home / "turns.db")
         with closing(sqlite3.connect(home / "turns.db", timeout=10, isolation_level=None)) as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
@@ -42,3 +43,8 @@ def _writing(home: Path) -> Iterator[sqlite3.Connection]:
             db.execute("COMMIT")
     except (OSError, sqlite3.Error) as error:
         raise Refusal(f"{home / 'turns.db'} cannot be used ({error}). Free space or mend its permissions.") from None
+
+
+def private(path: Path) -> None:
+    """Make the file for its owner's eyes before anything is written into it, or into what SQLite puts beside it."""
+    path.touch(mode=0o600)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -27,19 +28,29 @@ log = logging.getLogger(__name__)
 YES = frozenset({"yes", "y", "approve", "approved", "allow", "예", "네", "승인"})
 NO = frozenset({"no", "n", "deny", "denied", "decline", "reject", "아니요", "아니오", "거부"})
 LOOK_S = 0.5
+_CHANGE_ID = re.compile(r"\bch-[a-z0-9]{8}\b")
 
 
 class Approvals:
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
 
-    async def answer(self, question: Question, message: Message, caller: Caller) -> dict[str, Any]:
-        """What the flow is told. Raises Denied when the caller may not say that."""
+    async def answer(
+        self, question: Question, message: Message, caller: Caller, asked_before: bool = False
+    ) -> dict[str, Any]:
+        """What the flow is told. Raises Denied when the caller may not say that. `asked_before`: the task has asked for
+        another change already, so a yes must say which one it means."""
         text, data = text_of(message), data_of(message)
         change = question.data.get("change_id")
         if not change:
             return {"by": caller.id, "text": text, "data": data}
-        decision = _decision(text, data)
+        named = {str(data[key]) for key in ("change_id", "question_id") if data.get(key)}
+        named |= set(_CHANGE_ID.findall(text))
+        if named - {change, question.id}:
+            raise Refusal(f"That answers another question. Open now is {change}: {question.text[:200]}")
+        decision = _decision(_CHANGE_ID.sub("", text), data)
+        if decision and asked_before and not named:
+            raise Refusal(f"The change has changed since it was first asked about. Say which one: yes {change}")
         if decision is None:
             raise Refusal(
                 f"Answer yes or no: {question.text[:200]} Without the right to approve, a person can also run "
@@ -59,6 +70,13 @@ class Approvals:
     def _declined(self, change: str, caller: Caller) -> Pending:
         self._changes.decline(change, f"{name_of(caller)} over A2A", final=True)
         return self._changes.get(change)
+
+    async def withdraw(self, flow: Flow) -> None:
+        """A run that ends while it asks leaves nothing behind that could still be approved."""
+        change = flow.question.data.get("change_id") if flow.question is not None else None
+        if change:
+            with suppress(Refusal):
+                await asyncio.to_thread(self._changes.withdraw, str(change), "its run ended")
 
     async def follow(self, engine: Engine) -> None:
         """Tell waiting flows what was decided elsewhere. Runs as long as the process."""
@@ -90,9 +108,16 @@ class Approvals:
 
 
 def _decision(text: str, data: dict[str, Any]) -> bool | None:
-    if isinstance(data.get("approve"), bool):
-        return bool(data["approve"])
-    word = str(data.get("approve") or data.get("decision") or text).strip().lower().rstrip(".!")
+    """Yes, no, or neither, such as when a message says both."""
+    said = [data[key] for key in ("approve", "decision") if key in data] + ([text] if text.strip() else [])
+    found = {_word(one) for one in said}
+    return found.pop() if len(found) == 1 else None
+
+
+def _word(said: Any) -> bool | None:
+    if isinstance(said, bool):
+        return said
+    word = str(said).strip().lower().rstrip(".!")
     return True if word in YES else False if word in NO else None
 
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from quarterdeck.agents.runtime import body
 from quarterdeck.keel import identity
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.keel.identity import Caller
+from quarterdeck.keel.identity import READ, Caller
 from quarterdeck.keel.settings import HttpSettings
 
 PUBLIC = re.compile(r"/healthz|/\.well-known/jwks\.json|(/[^/]+)?/\.well-known/agent-card\.json")
@@ -36,6 +36,10 @@ class Door:
         if caller is None:
             said = {"error": "A valid bearer token is needed: Authorization: Bearer …"}
             await JSONResponse(said, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+            return
+        if READ not in caller.scopes:
+            said = {"error": f"{caller.id} may not read here: its token lacks the scope '{READ}'."}
+            await JSONResponse(said, 403)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         try:

@@ -143,7 +143,8 @@ class Handler(RequestHandler):
         if flow.question is None:
             raise UnsupportedOperationError(f"Task {flow.id} is working and asks nothing now. Wait, or cancel it.")
         await self._subscribe_push(flow.id, params)
-        answer = await self._approvals.answer(flow.question, message, caller)
+        others = sum(1 for item in items if item.kind == "question" and "change_id" in item.data) > 1
+        answer = await self._approvals.answer(flow.question, message, caller, others)
         answer["data"] = {**answer["data"], "message": tasks.to_dict(message)}
         await self._engine.answer(flow.id, flow.question.id, answer)
         asked = next((i.cursor for i in reversed(items) if i.question == flow.question.id), len(items))
@@ -227,6 +228,7 @@ class Handler(RequestHandler):
         if flow.state in tasks.ENDED:
             raise TaskNotCancelableError(f"Task {flow.id} has ended already ({flow.state}).")
         await self._engine.cancel(flow.id)
+        await self._approvals.withdraw(flow)
         with suppress(TimeoutError):  # a step in another process may take two seconds to stop
             async with asyncio.timeout(5):
                 await self._engine.settled(flow.id, EVERY_ITEM)
