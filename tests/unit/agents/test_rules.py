@@ -229,6 +229,69 @@ def test_a_new_revision_that_fails_beside_the_old_one_is_rolled_back() -> None:
     assert (found.action.tool, found.action.arguments["revision"]) == ("rollback_deployment", 1)
 
 
+CHANGED = "-    image: shop/orders:1.0; +    image: shop/orders:2.0"
+
+
+def warming_up(state: str = "progressing", age: str = "90s") -> Case:
+    case = Case().history("orders", "", CHANGED)
+    new = [pod("orders", n, "Running", "0/1", new=1) | {"age": age} for n in range(2)]
+    case.pods["orders"] += new
+    case.replicas["orders"] = "2/4"
+    case.problem("Deployment orders", "not all ready", "2 of 4 wanted pods: runs, but orders is not ready")
+    case.event(f"Pod {new[0]['name']}", "Unhealthy", "Readiness probe failed: statuscode: 503")
+    if state:
+        rollout = {"deployment": "orders", "state": state, "desired": 4, "available": 2, "updated": 2, "why": []}
+        case.extra.append(("kubectl.rollout_status", {}, rollout, ""))
+    return case
+
+
+@pytest.mark.parametrize(("state", "age"), [("progressing", "90s"), ("progressing", "12m"), ("paused", "3m"), ("", "90s")])
+def test_a_new_revision_that_still_warms_up_is_left_alone(state: str, age: str) -> None:
+    found = warming_up(state, age).judge()
+    assert root(found) == ("readiness_failing", "orders")
+    assert found.root is not None
+    assert found.root.confidence < 0.6
+    assert found.action is None
+    assert "rolling out" in found.no_action_because
+
+
+def test_nobody_touches_a_release_on_its_way_for_what_its_log_says() -> None:
+    case = warming_up().error("orders", "sqlite3.OperationalError: database is locked", "FATAL: unknown option --x")
+    assert case.judge().action is None
+
+
+def test_the_only_revision_of_minutes_ago_is_not_blamed_for_its_warming_up() -> None:
+    case = warming_up(age="2m").error("orders", "ERROR cache cold", ago=120)
+    case.pods["orders"] = case.pods["orders"][2:]
+    found = case.judge()
+    assert root(found)[0] == "readiness_failing"
+    assert found.action is None
+
+
+@pytest.mark.parametrize("how", ["stuck", "old", "crashed"])
+def test_a_new_revision_that_had_its_time_or_ended_is_rolled_back(how: str) -> None:
+    case = warming_up("stuck" if how == "stuck" else "", "25m" if how == "old" else "3m")
+    if how == "crashed":
+        case.pods["orders"][-1]["restarts"] = "3 (20s ago)"
+    found = case.judge()
+    assert root(found) == ("bad_rollout", "orders")
+    assert found.action is not None
+    assert found.action.tool == "rollback_deployment"
+
+
+@pytest.mark.parametrize("moment", ["all down", "one runs", "all run"])
+def test_a_crashing_new_revision_is_called_the_same_at_every_moment(moment: str) -> None:
+    """Its containers run for an instant between two crashes."""
+    case = Case().crash("orders", "KeyError: 'TOKEN_ISSUER_URL'", new_only=True).history("orders", "", CHANGED)
+    case.extra[-1][2]["revisions"][-1]["created"] = "25m"
+    for one in {"all down": [], "one runs": case.pods["orders"][-1:], "all run": case.pods["orders"][2:]}[moment]:
+        one.update(status="Running", ready="1/1")
+    found = case.judge()
+    assert root(found) == ("bad_rollout", "orders")
+    assert found.action is not None
+    assert found.action.tool == "rollback_deployment"
+
+
 def test_a_new_revision_is_not_blamed_for_a_dependency_that_is_down() -> None:
     case = Case().crash("orders", ONLY_REFUSED, new_only=True).crash("postgres", "FATAL: could not write: disk full")
     case.history("orders", "", "-    image: shop/orders:1.0; +    image: shop/orders:2.0")

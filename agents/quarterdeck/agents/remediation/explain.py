@@ -36,7 +36,11 @@ def explain(scene: Scene, graph: Graph, trouble: Trouble) -> Suspicion:
             name_target(graph, found, line)
     else:
         found = _untold(scene, trouble)
-    if trouble.only_new and _by_rollout(found.kind):
+    if trouble.warming:
+        if found.kind in SYMPTOMS:
+            found.kind, found.words = "readiness_failing", f"its new revision is still rolling out: {found.words}"
+        found.confidence = min(found.confidence, 0.45)
+    elif trouble.only_new and _by_rollout(found.kind):
         found.words = f"{found.words} ({found.kind.replace('_', ' ')})" if found.kind not in SYMPTOMS else found.words
         found.kind, found.confidence = "bad_rollout", max(0.85, found.confidence)
         found.outside, found.about = False, ""

@@ -104,6 +104,8 @@ def prescribe(scene: Scene, diagnosis: Diagnosis) -> Diagnosis:
 
 def _for(scene: Scene, root: Cause) -> tuple[str, Action | None]:
     reason = _NO.get(root.kind, "")
+    if root.service in scene.warming:
+        return "its new revision is still rolling out, within its deadline, and nothing crashes: look again later", None
     if root.service not in scene.workloads or scene.workloads[root.service].kind != "Deployment":
         return reason or "it is no deployment that could be restarted, scaled or rolled back here", None
     action: Action | None = None

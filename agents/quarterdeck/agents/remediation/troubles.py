@@ -60,6 +60,8 @@ class Trouble:
     """A rollout does not go on, though no pod says why."""
     only_new: bool = False
     """Only pods of the newest revision fail; older ones serve."""
+    warming: bool = False
+    """It is rolling out: its new pods are not ready yet, and nothing but time is missing as far as can be seen."""
     exit_code: int | None = None
     cites: list[str] = field(default_factory=list)
     began_s: float | None = None
@@ -103,6 +105,9 @@ def troubles_of(scene: Scene) -> dict[str, Trouble]:
         trouble.cite(cite)
     for trouble in found.values():
         trouble.only_new = _only_new(scene, trouble.service)
+        trouble.warming = _warming(scene, trouble)
+        if trouble.warming:
+            scene.warming.add(trouble.service)
     return {service: trouble for service, trouble in found.items() if trouble.any}
 
 
@@ -270,15 +275,41 @@ def _from_workload(workload: Workload, trouble: Trouble) -> None:
 
 
 def _only_new(scene: Scene, service: str) -> bool:
-    """Whether the sick pods are all of one replica set that is younger than that of the well ones."""
-    pods = scene.pods_of(service)
-    sick = {pod.hash for pod in pods if pod.sick}
-    well = {pod.hash for pod in pods if pod.ready}
-    if len(sick) != 1 or not well or sick & well or "" in sick | well:
-        return False
+    """Whether pods of the newest replica set fail while those of the older ones are well."""
+    pods = [pod for pod in scene.pods_of(service) if pod.ready or pod.sick]
+    ages: dict[str, float] = {}
+    for pod in pods:
+        ages[pod.hash] = max(ages.get(pod.hash, 0.0), pod.age_s or 0.0)
     revisions = (scene.workloads.get(service) or Workload(service)).revisions
-    if revisions and len(revisions) < 2:
+    if len(ages) < 2 or "" in ages or (revisions and len(revisions) < 2):
         return False
-    oldest_sick = max((pod.age_s or 0.0) for pod in pods if pod.hash in sick)
-    oldest_well = max((pod.age_s or 0.0) for pod in pods if pod.hash in well)
-    return oldest_sick <= oldest_well
+    faulty = {pod.hash for pod in pods if _fails(pod)}
+    if len(faulty) != 1:
+        return False
+    failing = next(iter(faulty))
+    return all(ages[failing] <= age for hashed, age in ages.items() if hashed != failing)
+
+
+def _fails(pod: Pod) -> bool:
+    """Between two of its ends a crashing container looks well for a moment: that moment must not change the story."""
+    return pod.sick or (pod.restarts >= 2 and _ended_lately(pod))
+
+
+DEADLINE_S = 600.0
+"""What Kubernetes gives a rollout to make progress, where nobody chose another time."""
+
+
+def _warming(scene: Scene, trouble: Trouble) -> bool:
+    """Whether a rollout goes on within its deadline and its pods are merely not ready yet."""
+    if trouble.facts or trouble.crashing or trouble.stuck or trouble.hanging or not trouble.unready:
+        return False
+    workload = scene.workloads.get(trouble.service) or Workload(trouble.service)
+    sick = scene.pods_of(trouble.service, sick=True)
+    if workload.rollout == "stuck" or any(pod.restarts or pod.ends_badly for pod in sick):
+        return False
+    if trouble.only_new and workload.rollout in ("progressing", "paused"):
+        return True
+    newest = workload.revisions[0] if len(workload.revisions) > 1 else None
+    fresh = newest is not None and newest.current and newest.age_s is not None and newest.age_s < DEADLINE_S
+    young = bool(sick) and all(pod.age_s is None or pod.age_s < DEADLINE_S for pod in sick)
+    return young and (trouble.only_new or fresh)
