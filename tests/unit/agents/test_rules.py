@@ -285,9 +285,12 @@ def test_a_crashing_new_revision_is_called_the_same_at_every_moment(moment: str)
     case = Case().crash("orders", "KeyError: 'TOKEN_ISSUER_URL'", new_only=True).history("orders", "", CHANGED)
     case.extra[-1][2]["revisions"][-1]["created"] = "25m"
     for one in {"all down": [], "one runs": case.pods["orders"][-1:], "all run": case.pods["orders"][2:]}[moment]:
-        one.update(status="Running", ready="1/1")
+        one.update(status="Running", ready="1/1", restarts="1 (20s ago)")
+    case.pods["orders"][0]["restarts"] = "1 (5m ago)"
     found = case.judge()
     assert root(found) == ("bad_rollout", "orders")
+    assert found.root is not None
+    assert found.root.confidence >= 0.85
     assert found.action is not None
     assert found.action.tool == "rollback_deployment"
 

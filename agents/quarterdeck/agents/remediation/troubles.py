@@ -283,16 +283,15 @@ def _only_new(scene: Scene, service: str) -> bool:
     revisions = (scene.workloads.get(service) or Workload(service)).revisions
     if len(ages) < 2 or "" in ages or (revisions and len(revisions) < 2):
         return False
-    faulty = {pod.hash for pod in pods if _fails(pod)}
-    if len(faulty) != 1:
-        return False
-    failing = next(iter(faulty))
-    return all(ages[failing] <= age for hashed, age in ages.items() if hashed != failing)
+    sick = {pod.hash for pod in pods if pod.sick}
+    newest = min(ages, key=lambda hashed: (ages[hashed], hashed not in sick))
+    faulty = {pod.hash for pod in pods if _fails(pod, 1 if pod.hash == newest else 2)}
+    return faulty == {newest}
 
 
-def _fails(pod: Pod) -> bool:
+def _fails(pod: Pod, ends: int) -> bool:
     """Between two of its ends a crashing container looks well for a moment: that moment must not change the story."""
-    return pod.sick or (pod.restarts >= 2 and _ended_lately(pod))
+    return pod.sick or (pod.restarts >= ends and _ended_lately(pod))
 
 
 DEADLINE_S = 600.0
