@@ -229,6 +229,42 @@ def test_a_new_revision_that_fails_beside_the_old_one_is_rolled_back() -> None:
     assert (found.action.tool, found.action.arguments["revision"]) == ("rollback_deployment", 1)
 
 
+def resting(*words: str, by: str = "orders") -> Case:
+    """postgres was stopped by its owner, and a service that is well speaks of it."""
+    case = Case().error(by, *words, count=30)
+    case.pods["postgres"], case.replicas["postgres"] = [], "0/0"
+    return case
+
+
+@pytest.mark.parametrize("words", [ONLY_REFUSED, "postgres is unreachable", "upstream postgres returned 503"])
+def test_a_log_line_alone_does_not_start_what_its_owner_stopped(words: str) -> None:
+    found = resting(words).judge()
+    assert found.action is None
+    assert all(cause.confidence < 0.6 for cause in found.causes)
+
+
+def test_a_service_that_is_sick_for_another_reason_does_not_start_it_either() -> None:
+    case = resting(ONLY_REFUSED)
+    case.pods["orders"] = [pod("orders", 0, "OOMKilled", "0/1")]
+    case.problem("Deployment orders", "OOMKilled", "container orders was OOMKilled")
+    found = case.judge()
+    assert root(found) == ("oom_killed", "orders")
+    assert found.action is None
+
+
+@pytest.mark.parametrize("shown", ["event", "figures"])
+def test_what_is_missed_and_ran_lately_is_started_again(shown: str) -> None:
+    case = resting(ONLY_REFUSED)
+    if shown == "event":
+        case.event("Deployment postgres", "ScalingReplicaSet", "Scaled down replica set postgres-5fh6jc44dj from 2 to 0")
+    else:
+        case.statuses["postgres"] = "offline"
+    found = case.judge()
+    assert root(found) == ("scaled_to_zero", "postgres")
+    assert found.action is not None
+    assert found.action.tool == "scale_deployment"
+
+
 CHANGED = "-    image: shop/orders:1.0; +    image: shop/orders:2.0"
 
 

@@ -150,7 +150,7 @@ _FILE_LOCK = re.compile(
     r"sqlite|database (?:\S+ )?is locked|table is locked|lock file|/LOCK|already in use|h2", re.IGNORECASE
 )
 _HANGS = re.compile(r"deadline exceeded|timed? ?out|timeout", re.IGNORECASE)
-_SCALED = re.compile(r"Scaled down replica set \S+ from (\d{1,4}) to 0")
+SCALED = re.compile(r"Scaled down replica set \S+ from (\d{1,4}) to 0")
 
 
 def _start(scene: Scene, root: Cause) -> Action:
@@ -158,7 +158,7 @@ def _start(scene: Scene, root: Cause) -> Action:
     told = [
         int(found[1])
         for event in scene.events
-        if event.service == root.service and (found := _SCALED.search(event.message))
+        if event.service == root.service and (found := SCALED.search(event.message))
     ]
     replicas = max(1, min(MOST_PODS, told[0] if told else 1))
     why = f"{root.service} is needed by {', '.join(root.affects[:3]) or 'others'} and runs no pods"
