@@ -265,6 +265,45 @@ def test_what_is_missed_and_ran_lately_is_started_again(shown: str) -> None:
     assert found.action.tool == "scale_deployment"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["orders-backup-x7k2p", "orders-x7k2p", "orders-29445678-x7k2p", "orders-0", "orders-migrate", "orders-cleanup-2"],
+)
+@pytest.mark.parametrize("shown", ["problem", "description", "name alone"])
+def test_a_pod_that_is_only_named_alike_moves_no_deployment(name: str, shown: str) -> None:
+    case = Case()
+    case.pods["orders"].append(pod("orders", 4, "CrashLoopBackOff", "0/1", "5 (20s ago)") | {"name": name})
+    case.error("orders", "sqlite3.OperationalError: database is locked", "  at open (/app/db.js:3)", restarted=True)
+    if shown == "problem":
+        case.problem(f"Pod {name}", "CrashLoopBackOff", "container main keeps ending (exit code 1)")
+    elif shown == "description":
+        described = {"name": name, "owner": "none", "containers": [{"name": "main", "last_state": "exit code 1, Error"}]}
+        case.extra.append(("kubectl.describe_pod", {}, described, ""))
+    found = case.judge()
+    assert found.action is None
+    assert found.root is not None
+    assert found.root.service != "orders"
+
+
+def test_a_job_of_the_name_of_a_deployment_is_not_that_deployment() -> None:
+    case = Case()
+    name = "orders-9kd2x"
+    case.pods["orders"].append(pod("orders", 4, "Error", "0/1") | {"name": name})
+    case.problem("Job orders", "Error", "container main ended with exit code 1", f"pod {name}: ended: exit code 1")
+    case.error("orders", "sqlite3.OperationalError: database is locked", restarted=True)
+    found = case.judge()
+    assert found.action is None
+    assert root(found)[1] == "Job orders"
+
+
+def test_a_pod_belongs_to_the_deployment_that_the_cluster_names() -> None:
+    case = Case().crash("orders", "sqlite3.OperationalError: database is locked")
+    for one in case.pods["orders"]:
+        described = {"name": one["name"], "owner": f"ReplicaSet orders-{HASHES[0]}", "containers": []}
+        case.extra.append(("kubectl.describe_pod", {}, described, ""))
+    assert root(case.judge()) == ("database_locked", "orders")
+
+
 CHANGED = "-    image: shop/orders:1.0; +    image: shop/orders:2.0"
 
 

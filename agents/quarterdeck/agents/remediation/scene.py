@@ -159,6 +159,8 @@ class Scene:
     traffic: Traffic = field(default_factory=Traffic)
     warming: set[str] = field(default_factory=set)
     """Services whose newest revision is on its way: some pods are not ready yet, and nothing speaks against them."""
+    owners: dict[str, str] = field(default_factory=dict)
+    """Pod → its service, where the cluster says it."""
     all_pods_listed: bool = False
     answered: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
