@@ -256,7 +256,9 @@ def test_a_service_that_is_sick_for_another_reason_does_not_start_it_either() ->
 def test_what_is_missed_and_ran_lately_is_started_again(shown: str) -> None:
     case = resting(ONLY_REFUSED)
     if shown == "event":
-        case.event("Deployment postgres", "ScalingReplicaSet", "Scaled down replica set postgres-5fh6jc44dj from 2 to 0")
+        case.event(
+            "Deployment postgres", "ScalingReplicaSet", "Scaled down replica set postgres-5fh6jc44dj from 2 to 0"
+        )
     else:
         case.statuses["postgres"] = "offline"
     found = case.judge()
@@ -277,7 +279,11 @@ def test_a_pod_that_is_only_named_alike_moves_no_deployment(name: str, shown: st
     if shown == "problem":
         case.problem(f"Pod {name}", "CrashLoopBackOff", "container main keeps ending (exit code 1)")
     elif shown == "description":
-        described = {"name": name, "owner": "none", "containers": [{"name": "main", "last_state": "exit code 1, Error"}]}
+        described = {
+            "name": name,
+            "owner": "none",
+            "containers": [{"name": "main", "last_state": "exit code 1, Error"}],
+        }
         case.extra.append(("kubectl.describe_pod", {}, described, ""))
     found = case.judge()
     assert found.action is None
@@ -320,7 +326,9 @@ def warming_up(state: str = "progressing", age: str = "90s") -> Case:
     return case
 
 
-@pytest.mark.parametrize(("state", "age"), [("progressing", "90s"), ("progressing", "12m"), ("paused", "3m"), ("", "90s")])
+@pytest.mark.parametrize(
+    ("state", "age"), [("progressing", "90s"), ("progressing", "12m"), ("paused", "3m"), ("", "90s")]
+)
 def test_a_new_revision_that_still_warms_up_is_left_alone(state: str, age: str) -> None:
     found = warming_up(state, age).judge()
     assert root(found) == ("readiness_failing", "orders")

@@ -59,7 +59,12 @@ def _stopped(
         words = "it is scaled to 0: no pods run"
         if not sure:
             words += ", and nothing shows that anybody suffers from it"
-        cites = [*workload.cites[-1:], *dict.fromkeys(c.line.cite for c in missed), *([offline] if offline else []), *ran]
+        cites = [
+            *workload.cites[-1:],
+            *dict.fromkeys(c.line.cite for c in missed),
+            *([offline] if offline else []),
+            *ran,
+        ]
         cites += [scene.empty[name]] if name in scene.empty else []
         confidence = 0.95 if sure else 0.55 if offline else 0.4
         found = Suspicion("scaled_to_zero", name, confidence, words, list(dict.fromkeys(cites)))

@@ -147,10 +147,10 @@ def _restart(scene: Scene, root: Cause) -> Action | None:
 
 
 _FILE_LOCK = re.compile(
-    r"sqlite|database (?:\S+ )?is locked|table is locked|lock file|/LOCK|already in use|h2", re.IGNORECASE
+    r"sqlite|database (?:\S{1,80} )?is locked|table is locked|lock file|/LOCK|already in use|h2", re.IGNORECASE
 )
 _HANGS = re.compile(r"deadline exceeded|timed? ?out|timeout", re.IGNORECASE)
-SCALED = re.compile(r"Scaled down replica set \S+ from (\d{1,4}) to 0")
+SCALED = re.compile(r"Scaled down replica set \S{1,253} from (\d{1,4}) to 0")
 
 
 def _start(scene: Scene, root: Cause) -> Action:

@@ -9,17 +9,31 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
+
+import re2
 
 from quarterdeck.agents.remediation import names
 from quarterdeck.agents.remediation.models import Kind
-from quarterdeck.agents.remediation.wordings import WORDINGS
+from quarterdeck.agents.remediation.wordings import ALIKE, UNLESS, WORDINGS
 
 LONGEST = 6_000
 COMPLAINTS: frozenset[Kind] = frozenset({"dependency_down", "dns_failure", "timeouts"})
 """Classes of which the one who says them may only be the victim."""
 
+LINE_HEAD, LINE_TAIL = 400, 200
+"""What is read of a longer line."""
+
+
+def _compiled(*patterns: str) -> Any:
+    options = re2.Options()
+    options.case_sensitive, options.log_errors, options.max_mem = False, False, 64 << 20
+    return re2.compile("(?m)" + "|".join(f"(?:{pattern})" for pattern in patterns), options)
+
+
+_NEVER = r"[^\s\S]"
 _PATTERNS = tuple(
-    (kind, weight, re.compile("|".join(f"(?:{p})" for p in patterns), re.IGNORECASE | re.MULTILINE))
+    (kind, weight, _compiled(*patterns), _compiled(ALIKE.get(kind, _NEVER)), _compiled(UNLESS.get(kind, _NEVER)))
     for kind, weight, patterns in WORDINGS
 )
 # What users type reaches logs inside requests and quoted fields: it says nothing of the system.
@@ -81,7 +95,7 @@ class Sign:
 
 def signs_in(text: str) -> list[Sign]:
     """What the text says, the most telling first; of a stack trace its last lines tell most."""
-    return list(_signs_in(text[:LONGEST] if len(text) <= LONGEST else text[: LONGEST // 2] + text[-LONGEST // 2 :]))
+    return list(_signs_in(_clipped(text, LONGEST // 2, LONGEST // 2)))
 
 
 @lru_cache(maxsize=2048)
@@ -90,7 +104,7 @@ def _signs_in(text: str) -> tuple[Sign, ...]:
         return ()
     text = _TYPED.sub(" ", _REQUEST.sub(" ", text))
     found: dict[Kind, Sign] = {}
-    lines = [line for line in text.split("\n") if line.strip()]
+    lines = [_clipped(line, LINE_HEAD, LINE_TAIL) for line in text.split("\n") if line.strip()]
     for line in reversed(lines):
         kind, weight = _class_of(line)
         if kind is not None and kind not in found:
@@ -100,10 +114,21 @@ def _signs_in(text: str) -> tuple[Sign, ...]:
 
 
 def _class_of(line: str) -> tuple[Kind | None, float]:
-    for kind, weight, pattern in _PATTERNS:
-        if pattern.search(line):
+    line = line.encode("utf-8", "replace").decode()  # RE2 reads no lone surrogates
+    for kind, weight, pattern, alike, unless in _PATTERNS:
+        if pattern.search(line) and not unless.search(line) and pattern.search(alike.sub(" ", line)):
             return kind, weight
     return None, 0.0
+
+
+def _clipped(text: str, head: int, tail: int) -> str:
+    """The head and the tail of a long text. A quotation whose beginning fell out is left out as well."""
+    if len(text) <= head + tail:
+        return text
+    end = text[-tail:]
+    if end.count('"') % 2:
+        end = end.partition('"')[2]
+    return f"{text[:head]} {end}"
 
 
 def harmless(text: str) -> bool:

@@ -13,7 +13,7 @@ LATELY_S = 900.0
 
 _CODE = re.compile(r"exit code (\d{1,3})")
 _MISSING = re.compile(
-    r"(?:secrets?|configmaps?)\s+[\"'“]?[\w./-]+[\"'”]? (?:not found|is forbidden)"
+    r"(?:secrets?|configmaps?)\s{1,9}[\"'“]?[\w./-]{1,253}[\"'”]? (?:not found|is forbidden)"
     r"|(?:couldn't|could not) find key|references non-existent (?:config|secret) key"
     r"|not found.{0,20}(?:secret|configmap)|secret .{0,80}not found|configmap .{0,80}not found",
     re.IGNORECASE,
@@ -155,7 +155,7 @@ def _from_problem(scene: Scene, problem: Problem, trouble: Trouble | None) -> No
         trouble.words = trouble.words or problem.detail
         trouble.cite(cite)
     elif reason == "FailedCreate" and re.search(
-        r"(?:maximum|minimum) \S+ usage|must specify (?:limits|requests)", said
+        r"(?:maximum|minimum) \S{1,80} usage|must specify (?:limits|requests)", said
     ):
         trouble.fact("bad_configuration", 0.8, problem.detail, cite)
     elif reason == "FailedCreate":
