@@ -437,6 +437,35 @@ def test_the_locked_file_database_is_restarted_and_the_cure_is_said() -> None:
     assert any("WAL" in line for line in found.advice)
 
 
+@pytest.mark.parametrize(
+    "line", ["login failed for x: sqlite database is locked", "worker of bob: deadlock, sqlite database is locked"]
+)
+def test_one_line_of_a_sick_service_restarts_nothing(line: str) -> None:
+    once = Case().unready("orders").error("orders", line, count=2)
+    once.events[-1]["first_seen"] = "2m"
+    assert once.judge().action is None
+    often = Case().unready("orders").error("orders", line, count=20)
+    often.events[-1]["first_seen"] = "2m"
+    hangs = Case().unready("orders").error("orders", line, count=2)
+    hangs.events[-1].update(message="Readiness probe failed: context deadline exceeded", first_seen="2m")
+    assert often.judge().action is not None
+    assert hangs.judge().action is not None
+
+
+def test_what_a_user_typed_restarts_no_sick_service() -> None:
+    line = 'ERROR login of user "x: sqlite database is locked" failed: wrong password'
+    assert root(Case().unready("orders", line).judge()) == ("readiness_failing", "orders")
+
+
+def test_what_was_stopped_comes_before_what_a_log_says() -> None:
+    locked = "sqlite3.OperationalError: database is locked"
+    case = Case().crash("orders", ONLY_REFUSED, locked).crash("mailer", "ENOSPC: no space left on device")
+    case.pods["postgres"], case.replicas["postgres"] = [], "0/0"
+    found = case.judge()
+    assert root(found) == ("scaled_to_zero", "postgres")
+    assert ("disk_full", "mailer") in {(cause.kind, cause.service) for cause in found.causes}
+
+
 def test_a_log_line_alone_moves_nothing() -> None:
     found = Case().error("orders", "sqlite3.OperationalError: database is locked", count=500).judge()
     assert root(found) == ("database_locked", "orders")

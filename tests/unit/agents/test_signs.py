@@ -451,6 +451,39 @@ def test_a_line_says_its_class(kind: str, line: str) -> None:
     assert signs[0].kind == kind
 
 
+TYPED = (
+    'ERROR login of user "x: sqlite database is locked" failed: wrong password',
+    "ERROR login of user 'x: sqlite database is locked' failed: wrong password",
+    'ERROR rejected comment "deadlock: worker 3 blocked for 30 s in lock acquire" of user 7',
+    'ERROR no such product: name="no space left on device"',
+    'ERROR validation of title "connection refused to postgres:5432" went wrong',
+    '{"level":"error","msg":"login failed","user":"too many connections for role"}',
+    '{"level":"error","msg":"login of user \\"x: database is locked\\" declined by policy"}',
+    """{"level":"error","msg":"login of user 'x: database is locked' declined"}""",
+    "ERROR the tag “certificate has expired” is taken",
+    'ERROR cannot save "permission denied, database is locked" twice',
+    'ERROR email "SQLITE_BUSY" is not an address',
+)
+QUOTED_BY_PROGRAMS = (
+    ('django.db.utils.OperationalError: (1045, "Access denied for user \'app\'@\'10.2.2.2\' (using password: YES)")', "permission_denied"),
+    ('level=error err="database is locked"', "database_locked"),
+    ('{"level":"fatal","error":"listen tcp :8000: bind: address already in use"}', "port_in_use"),
+    ('panic: "no space left on device"', "disk_full"),
+    ('{"msg":"query failed: \\"x\\"","err":"deadlock detected"}', "deadlock"),
+    ('rpc error: code = Internal desc = "database is locked"', "database_locked"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", TYPED)
+def test_what_users_type_between_quotes_says_nothing(line: str) -> None:
+    assert signs_in(line) == []
+
+
+@pytest.mark.parametrize(("line", "kind"), QUOTED_BY_PROGRAMS)
+def test_a_message_that_a_program_quotes_is_read(line: str, kind: str) -> None:
+    assert signs_in(line)[0].kind == kind
+
+
 @pytest.mark.parametrize("line", HARMLESS)
 def test_what_users_type_and_what_is_normal_says_nothing(line: str) -> None:
     assert signs_in(line) == []

@@ -115,7 +115,7 @@ def _for(scene: Scene, root: Cause) -> tuple[str, Action | None]:
             reason = "it still serves; only single requests meet the lock"
             if root.kind == "database_locked" and not _FILE_LOCK.search(root.summary):
                 action, reason = None, "another session holds the lock in the database server: end that one"
-        case "readiness_failing" if _HANGS.search(root.summary):
+        case "readiness_failing" if HANGS.search(root.summary):
             action = _restart(scene, root)
         case "scaled_to_zero":
             action = _start(scene, root)
@@ -149,7 +149,7 @@ def _restart(scene: Scene, root: Cause) -> Action | None:
 _FILE_LOCK = re.compile(
     r"sqlite|database (?:\S{1,80} )?is locked|table is locked|lock file|/LOCK|already in use|h2", re.IGNORECASE
 )
-_HANGS = re.compile(r"deadline exceeded|timed? ?out|timeout", re.IGNORECASE)
+HANGS = re.compile(r"deadline exceeded|timed? ?out|timeout", re.IGNORECASE)
 SCALED = re.compile(r"Scaled down replica set \S{1,253} from (\d{1,4}) to 0")
 
 

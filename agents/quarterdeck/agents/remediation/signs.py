@@ -42,9 +42,20 @@ _REQUEST = re.compile(
     r'|\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) /\S{0,2000}|"(?:path|url|uri|route|target)": ?"/[^"]{0,2000}"'
 )
 _TYPED = re.compile(
-    r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua"
-    r"|referer|referrer|username|nick|headline|post)"
-    r"[\"']?\s*[=:]\s*(?:\"(?:[^\"\\]|\\.){0,2000}\"|'(?:[^'\\]|\\.){0,2000}')",
+    r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua|text|email|mail|user|login"
+    r"|referer|referrer|(?:\w{1,20}[-_ ])?name|username|account|customer|nick|headline|post|tag|label)"
+    r"\\?[\"']?\s{0,9}[=:]?\s{0,9}(?:\"(?:[^\"\\]|\\.){0,2000}\"|'(?:[^'\\]|\\.){0,2000}')",
+    re.IGNORECASE,
+)
+# What else stands in quotes counts only where a program quotes a message: after a colon or a bracket, or after words
+# such as "error". `login of user "x: database is locked" failed` is about a user.
+_QUOTED = re.compile(
+    r"\"((?:[^\"\\\n]|\\.){1,2000})\"|(?<![\w\\])'([^'\n]{1,400})'(?!\w)|“([^”\n]{1,400})”|`([^`\n]{1,400})`"
+)
+_QUOTES = re.compile(
+    r"(?:^|[(\[{]|[(\[]-?\w{1,9}, ?|\b(?:says|said|with|at|because|panic|panicked)|\b(?:msg|message|reason|cause|caused by"
+    r"|details?|desc|description|stack|stacktrace|trace|log|event|hint|stderr|output|fatal|panic|warning|failed|failure"
+    r"|\w{0,60}(?:error|exception|err)s?)[\"']?\s{0,9}[=:]?)\s{0,9}$",
     re.IGNORECASE,
 )
 _ACCESS = re.compile(r'HTTP/\d(?:\.\d)?\\?" (\d{3})\b|"status(?:_code)?": ?(\d{3})\b')
@@ -102,7 +113,7 @@ def signs_in(text: str) -> list[Sign]:
 def _signs_in(text: str) -> tuple[Sign, ...]:
     if harmless(text):
         return ()
-    text = _TYPED.sub(" ", _REQUEST.sub(" ", text))
+    text = _unquoted(_TYPED.sub(" ", _REQUEST.sub(" ", text)))
     found: dict[Kind, Sign] = {}
     lines = [_clipped(line, LINE_HEAD, LINE_TAIL) for line in text.split("\n") if line.strip()]
     for line in reversed(lines):
@@ -111,6 +122,19 @@ def _signs_in(text: str) -> tuple[Sign, ...]:
             hosts = hosts_in(text) if kind in COMPLAINTS or kind == "too_many_connections" else ()
             found[kind] = Sign(kind, weight, line.strip()[:300], hosts)
     return tuple(sorted(found.values(), key=lambda sign: -sign.weight))
+
+
+def _unquoted(text: str, depth: int = 2) -> str:
+    """The text without quoted words that are no message of a program; quoted names of one word stay."""
+
+    def kept(found: re.Match[str]) -> str:
+        said = found[1] or found[2] or found[3] or found[4]
+        if not _QUOTES.search(text[max(0, found.start() - 80) : found.start()]):
+            return found[0] if not re.search(r"\s", said) else " "
+        inner = said.replace('\\"', '"')
+        return found[0][0] + _unquoted(inner, depth - 1) + found[0][-1] if depth else found[0]
+
+    return _QUOTED.sub(kept, text)
 
 
 def _class_of(line: str) -> tuple[Kind | None, float]:
