@@ -42,8 +42,8 @@ _REQUEST = re.compile(
     r'|\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) /\S{0,2000}|"(?:path|url|uri|route|target)": ?"/[^"]{0,2000}"'
 )
 _TYPED = re.compile(
-    r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua|text|email|mail|user|login"
-    r"|referer|referrer|(?:\w{1,20}[-_ ])?name|username|account|customer|nick|headline|post|tag|label)"
+    r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua|text|email|mail|user"
+    r"|login|referer|referrer|(?:\w{1,20}[-_ ])?name|username|account|customer|nick|headline|post|tag|label)"
     r"\\?[\"']?\s{0,9}[=:]?\s{0,9}(?:\"(?:[^\"\\]|\\.){0,2000}\"|'(?:[^'\\]|\\.){0,2000}')",
     re.IGNORECASE,
 )
@@ -53,9 +53,9 @@ _QUOTED = re.compile(
     r"\"((?:[^\"\\\n]|\\.){1,2000})\"|(?<![\w\\])'([^'\n]{1,400})'(?!\w)|“([^”\n]{1,400})”|`([^`\n]{1,400})`"
 )
 _QUOTES = re.compile(
-    r"(?:^|[(\[{]|[(\[]-?\w{1,9}, ?|\b(?:says|said|with|at|because|panic|panicked)|\b(?:msg|message|reason|cause|caused by"
-    r"|details?|desc|description|stack|stacktrace|trace|log|event|hint|stderr|output|fatal|panic|warning|failed|failure"
-    r"|\w{0,60}(?:error|exception|err)s?)[\"']?\s{0,9}[=:]?)\s{0,9}$",
+    r"(?:^|[(\[{]|[(\[]-?\w{1,9}, ?|\b(?:says|said|with|at|because|panic|panicked)|\b(?:msg|message|reason|cause"
+    r"|caused by|details?|desc|description|stack|stacktrace|trace|log|event|hint|stderr|output|fatal|panic|warning|failed"
+    r"|failure|\w{0,60}(?:error|exception|err)s?)[\"']?\s{0,9}[=:]?)\s{0,9}$",
     re.IGNORECASE,
 )
 _ACCESS = re.compile(r'HTTP/\d(?:\.\d)?\\?" (\d{3})\b|"status(?:_code)?": ?(\d{3})\b')
