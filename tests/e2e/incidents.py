@@ -63,6 +63,17 @@ def said(service: str, words: str, times: int = 12) -> Callable[[World], bool]:
     return lambda w: any(sum(words in text for _, text in run.log) >= times for run in b._runs(w, service))
 
 
+def overdue(service: str) -> Callable[[World], bool]:
+    """A rollout that made no progress within its deadline."""
+
+    def is_overdue(w: World) -> bool:
+        deployment = w.cluster.get("Deployment", service) or {}
+        conditions = (deployment.get("status") or {}).get("conditions") or []
+        return any(one.get("reason") == "ProgressDeadlineExceeded" for one in conditions)
+
+    return is_overdue
+
+
 def both(*all_of: Callable[[World], bool]) -> Callable[[World], bool]:
     return lambda w: all(one(w) for one in all_of)
 
@@ -123,6 +134,12 @@ def simple(name: str, kind: str, service: str, how: str, *lines: str, restart: b
 
 def secret(name: str, key: str) -> dict[str, object]:
     return {"secretKeyRef": {"name": name, "key": key}}
+
+
+def hasty(world: World, service: str) -> None:
+    """Its rollouts have little time."""
+    world.remember(service)
+    world.cluster.change("Deployment", service, lambda d: d["spec"].update(progressDeadlineSeconds=60))
 
 
 def mounted(world: World) -> None:
@@ -212,7 +229,8 @@ INCIDENTS: tuple[Incident, ...] = (
     Incident("autoscaler of the users at its end under a surge", steps(lambda w: b.rush(w, 200), lambda w: b.autoscaler(w, "user-service", 2)), ("hpa_at_maximum",), "user-service", always, (("scale_deployment", "user-service"),)),
     # rollouts
     Incident("bad rollout", lambda w: b.bad_release(w, "auth-service", "1.5.0-rc1", dies=("Traceback (most recent call last):", '  File "/app/auth/settings.py", line 12, in <module>', "KeyError: 'TOKEN_ISSUER_URL'"), lives=0.5), ("bad_rollout",), "auth-service", crashing("auth-service"), ((ROLL, "auth-service"),)),
-    Incident("bad rollout that never gets ready", lambda w: b.bad_release(w, "user-service", "1.5.0-rc1", unready=NOT_READY, says=("WARNING  schema version 12 expected, found 11",)), ("bad_rollout",), "user-service", unready("user-service"), ((ROLL, "user-service"),)),
+    Incident("new revision that is not ready yet", lambda w: b.bad_release(w, "user-service", "1.5.0-rc1", unready=NOT_READY, says=("WARNING  schema version 12 expected, found 11",)), ("readiness_failing",), "user-service", unready("user-service")),
+    Incident("bad rollout that never gets ready", steps(lambda w: hasty(w, "user-service"), lambda w: b.bad_release(w, "user-service", "1.5.0-rc1", unready=NOT_READY, says=("WARNING  schema version 12 expected, found 11",))), ("bad_rollout",), "user-service", both(unready("user-service"), overdue("user-service")), ((ROLL, "user-service"),)),
     Incident("bad rollout of a java service", lambda w: b.bad_release(w, "blog-service", "1.4.3", dies=("Exception in thread \"main\" java.lang.NoClassDefFoundError: com/acme/Feature", "\tat com.acme.Main.main(Main.java:12)"), lives=0.5), ("bad_rollout",), "blog-service", crashing("blog-service"), ((ROLL, "blog-service"),)),
     # room
     Incident("too large for every node", lambda w: b.request(w, "api-gateway", "64"), ("unschedulable",), "api-gateway", noted("FailedScheduling")),

@@ -115,7 +115,7 @@ def describe(cluster: Cluster, namespace: str, name: str) -> PodDescription:
             summary=summary(pod),
             why_unhealthy=why(pod),
             node=dig(pod, "spec", "nodeName"),
-            owner=f"{owner['kind']} {owner['name']}" if owner else None,
+            owner=f"{owner['kind']} {owner['name']}" if owner else "none",
             containers=containers[:12],
             conditions=[_condition(c) for c in dig(pod, "status", "conditions") or []],
             events=latest[len(latest) - count :],

@@ -229,6 +229,155 @@ def test_a_new_revision_that_fails_beside_the_old_one_is_rolled_back() -> None:
     assert (found.action.tool, found.action.arguments["revision"]) == ("rollback_deployment", 1)
 
 
+def resting(*words: str, by: str = "orders") -> Case:
+    """postgres was stopped by its owner, and a service that is well speaks of it."""
+    case = Case().error(by, *words, count=30)
+    case.pods["postgres"], case.replicas["postgres"] = [], "0/0"
+    return case
+
+
+@pytest.mark.parametrize("words", [ONLY_REFUSED, "postgres is unreachable", "upstream postgres returned 503"])
+def test_a_log_line_alone_does_not_start_what_its_owner_stopped(words: str) -> None:
+    found = resting(words).judge()
+    assert found.action is None
+    assert all(cause.confidence < 0.6 for cause in found.causes)
+
+
+def test_a_service_that_is_sick_for_another_reason_does_not_start_it_either() -> None:
+    case = resting(ONLY_REFUSED)
+    case.pods["orders"] = [pod("orders", 0, "OOMKilled", "0/1")]
+    case.problem("Deployment orders", "OOMKilled", "container orders was OOMKilled")
+    found = case.judge()
+    assert root(found) == ("oom_killed", "orders")
+    assert found.action is None
+
+
+@pytest.mark.parametrize("shown", ["event", "figures"])
+def test_what_is_missed_and_ran_lately_is_started_again(shown: str) -> None:
+    case = resting(ONLY_REFUSED)
+    if shown == "event":
+        case.event(
+            "Deployment postgres", "ScalingReplicaSet", "Scaled down replica set postgres-5fh6jc44dj from 2 to 0"
+        )
+    else:
+        case.statuses["postgres"] = "offline"
+    found = case.judge()
+    assert root(found) == ("scaled_to_zero", "postgres")
+    assert found.action is not None
+    assert found.action.tool == "scale_deployment"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["orders-backup-x7k2p", "orders-x7k2p", "orders-29445678-x7k2p", "orders-0", "orders-migrate", "orders-cleanup-2"],
+)
+@pytest.mark.parametrize("shown", ["problem", "description", "name alone"])
+def test_a_pod_that_is_only_named_alike_moves_no_deployment(name: str, shown: str) -> None:
+    case = Case()
+    case.pods["orders"].append(pod("orders", 4, "CrashLoopBackOff", "0/1", "5 (20s ago)") | {"name": name})
+    case.error("orders", "sqlite3.OperationalError: database is locked", "  at open (/app/db.js:3)", restarted=True)
+    if shown == "problem":
+        case.problem(f"Pod {name}", "CrashLoopBackOff", "container main keeps ending (exit code 1)")
+    elif shown == "description":
+        described = {
+            "name": name,
+            "owner": "none",
+            "containers": [{"name": "main", "last_state": "exit code 1, Error"}],
+        }
+        case.extra.append(("kubectl.describe_pod", {}, described, ""))
+    found = case.judge()
+    assert found.action is None
+    assert found.root is not None
+    assert found.root.service != "orders"
+
+
+def test_a_job_of_the_name_of_a_deployment_is_not_that_deployment() -> None:
+    case = Case()
+    name = "orders-9kd2x"
+    case.pods["orders"].append(pod("orders", 4, "Error", "0/1") | {"name": name})
+    case.problem("Job orders", "Error", "container main ended with exit code 1", f"pod {name}: ended: exit code 1")
+    case.error("orders", "sqlite3.OperationalError: database is locked", restarted=True)
+    found = case.judge()
+    assert found.action is None
+    assert root(found)[1] == "Job orders"
+
+
+def test_a_pod_belongs_to_the_deployment_that_the_cluster_names() -> None:
+    case = Case().crash("orders", "sqlite3.OperationalError: database is locked")
+    for one in case.pods["orders"]:
+        described = {"name": one["name"], "owner": f"ReplicaSet orders-{HASHES[0]}", "containers": []}
+        case.extra.append(("kubectl.describe_pod", {}, described, ""))
+    assert root(case.judge()) == ("database_locked", "orders")
+
+
+CHANGED = "-    image: shop/orders:1.0; +    image: shop/orders:2.0"
+
+
+def warming_up(state: str = "progressing", age: str = "90s") -> Case:
+    case = Case().history("orders", "", CHANGED)
+    new = [pod("orders", n, "Running", "0/1", new=1) | {"age": age} for n in range(2)]
+    case.pods["orders"] += new
+    case.replicas["orders"] = "2/4"
+    case.problem("Deployment orders", "not all ready", "2 of 4 wanted pods: runs, but orders is not ready")
+    case.event(f"Pod {new[0]['name']}", "Unhealthy", "Readiness probe failed: statuscode: 503")
+    if state:
+        rollout = {"deployment": "orders", "state": state, "desired": 4, "available": 2, "updated": 2, "why": []}
+        case.extra.append(("kubectl.rollout_status", {}, rollout, ""))
+    return case
+
+
+@pytest.mark.parametrize(
+    ("state", "age"), [("progressing", "90s"), ("progressing", "12m"), ("paused", "3m"), ("", "90s")]
+)
+def test_a_new_revision_that_still_warms_up_is_left_alone(state: str, age: str) -> None:
+    found = warming_up(state, age).judge()
+    assert root(found) == ("readiness_failing", "orders")
+    assert found.root is not None
+    assert found.root.confidence < 0.6
+    assert found.action is None
+    assert "rolling out" in found.no_action_because
+
+
+def test_nobody_touches_a_release_on_its_way_for_what_its_log_says() -> None:
+    case = warming_up().error("orders", "sqlite3.OperationalError: database is locked", "FATAL: unknown option --x")
+    assert case.judge().action is None
+
+
+def test_the_only_revision_of_minutes_ago_is_not_blamed_for_its_warming_up() -> None:
+    case = warming_up(age="2m").error("orders", "ERROR cache cold", ago=120)
+    case.pods["orders"] = case.pods["orders"][2:]
+    found = case.judge()
+    assert root(found)[0] == "readiness_failing"
+    assert found.action is None
+
+
+@pytest.mark.parametrize("how", ["stuck", "old", "crashed"])
+def test_a_new_revision_that_had_its_time_or_ended_is_rolled_back(how: str) -> None:
+    case = warming_up("stuck" if how == "stuck" else "", "25m" if how == "old" else "3m")
+    if how == "crashed":
+        case.pods["orders"][-1]["restarts"] = "3 (20s ago)"
+    found = case.judge()
+    assert root(found) == ("bad_rollout", "orders")
+    assert found.action is not None
+    assert found.action.tool == "rollback_deployment"
+
+
+@pytest.mark.parametrize("moment", ["all down", "one runs", "all run"])
+def test_a_crashing_new_revision_is_called_the_same_at_every_moment(moment: str) -> None:
+    """Its containers run for an instant between two crashes."""
+    case = Case().crash("orders", "KeyError: 'TOKEN_ISSUER_URL'", new_only=True).history("orders", "", CHANGED)
+    case.extra[-1][2]["revisions"][-1]["created"] = "25m"
+    for one in {"all down": [], "one runs": case.pods["orders"][-1:], "all run": case.pods["orders"][2:]}[moment]:
+        one.update(status="Running", ready="1/1", restarts="1 (20s ago)")
+    case.pods["orders"][0]["restarts"] = "1 (5m ago)"
+    found = case.judge()
+    assert root(found) == ("bad_rollout", "orders")
+    assert found.root is not None
+    assert found.root.confidence >= 0.85
+    assert found.action is not None
+    assert found.action.tool == "rollback_deployment"
+
+
 def test_a_new_revision_is_not_blamed_for_a_dependency_that_is_down() -> None:
     case = Case().crash("orders", ONLY_REFUSED, new_only=True).crash("postgres", "FATAL: could not write: disk full")
     case.history("orders", "", "-    image: shop/orders:1.0; +    image: shop/orders:2.0")
@@ -286,6 +435,35 @@ def test_the_locked_file_database_is_restarted_and_the_cure_is_said() -> None:
     assert found.action is not None
     assert found.action.tool == "restart_deployment"
     assert any("WAL" in line for line in found.advice)
+
+
+@pytest.mark.parametrize(
+    "line", ["login failed for x: sqlite database is locked", "worker of bob: deadlock, sqlite database is locked"]
+)
+def test_one_line_of_a_sick_service_restarts_nothing(line: str) -> None:
+    once = Case().unready("orders").error("orders", line, count=2)
+    once.events[-1]["first_seen"] = "2m"
+    assert once.judge().action is None
+    often = Case().unready("orders").error("orders", line, count=20)
+    often.events[-1]["first_seen"] = "2m"
+    hangs = Case().unready("orders").error("orders", line, count=2)
+    hangs.events[-1].update(message="Readiness probe failed: context deadline exceeded", first_seen="2m")
+    assert often.judge().action is not None
+    assert hangs.judge().action is not None
+
+
+def test_what_a_user_typed_restarts_no_sick_service() -> None:
+    line = 'ERROR login of user "x: sqlite database is locked" failed: wrong password'
+    assert root(Case().unready("orders", line).judge()) == ("readiness_failing", "orders")
+
+
+def test_what_was_stopped_comes_before_what_a_log_says() -> None:
+    locked = "sqlite3.OperationalError: database is locked"
+    case = Case().crash("orders", ONLY_REFUSED, locked).crash("mailer", "ENOSPC: no space left on device")
+    case.pods["postgres"], case.replicas["postgres"] = [], "0/0"
+    found = case.judge()
+    assert root(found) == ("scaled_to_zero", "postgres")
+    assert ("disk_full", "mailer") in {(cause.kind, cause.service) for cause in found.causes}
 
 
 def test_a_log_line_alone_moves_nothing() -> None:

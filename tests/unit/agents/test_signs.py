@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
+import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterdeck.agents.remediation.signs import hosts_in, signs_in, targets
+from quarterdeck.agents.remediation.wordings import WORDINGS
 
 WORDED: dict[str, tuple[str, ...]] = {
     "disk_full": (
@@ -446,6 +451,39 @@ def test_a_line_says_its_class(kind: str, line: str) -> None:
     assert signs[0].kind == kind
 
 
+TYPED = (
+    'ERROR login of user "x: sqlite database is locked" failed: wrong password',
+    "ERROR login of user 'x: sqlite database is locked' failed: wrong password",
+    'ERROR rejected comment "deadlock: worker 3 blocked for 30 s in lock acquire" of user 7',
+    'ERROR no such product: name="no space left on device"',
+    'ERROR validation of title "connection refused to postgres:5432" went wrong',
+    '{"level":"error","msg":"login failed","user":"too many connections for role"}',
+    '{"level":"error","msg":"login of user \\"x: database is locked\\" declined by policy"}',
+    """{"level":"error","msg":"login of user 'x: database is locked' declined"}""",
+    "ERROR the tag “certificate has expired” is taken",
+    'ERROR cannot save "permission denied, database is locked" twice',
+    'ERROR email "SQLITE_BUSY" is not an address',
+)
+QUOTED_BY_PROGRAMS = (
+    ('django.db.utils.OperationalError: (1045, "Access denied for user \'app\'@\'10.2.2.2\' (using password: YES)")', "permission_denied"),
+    ('level=error err="database is locked"', "database_locked"),
+    ('{"level":"fatal","error":"listen tcp :8000: bind: address already in use"}', "port_in_use"),
+    ('panic: "no space left on device"', "disk_full"),
+    ('{"msg":"query failed: \\"x\\"","err":"deadlock detected"}', "deadlock"),
+    ('rpc error: code = Internal desc = "database is locked"', "database_locked"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", TYPED)
+def test_what_users_type_between_quotes_says_nothing(line: str) -> None:
+    assert signs_in(line) == []
+
+
+@pytest.mark.parametrize(("line", "kind"), QUOTED_BY_PROGRAMS)
+def test_a_message_that_a_program_quotes_is_read(line: str, kind: str) -> None:
+    assert signs_in(line)[0].kind == kind
+
+
 @pytest.mark.parametrize("line", HARMLESS)
 def test_what_users_type_and_what_is_normal_says_nothing(line: str) -> None:
     assert signs_in(line) == []
@@ -507,16 +545,44 @@ def test_any_text_at_all_is_read(text: str) -> None:
         assert len(sign.words) <= 300
 
 
-def test_a_long_hostile_line_does_not_hang() -> None:
-    for piece in (
-        "connect to ",
-        "a.b:",
-        "lookup x",
-        '"GET ',
-        'q="',
-        "timed out waiting for ",
-        "pool the ",
-        "no ",
-        "a" * 50,
-    ):
-        signs_in(piece * 3000)
+HOSTILE = (
+    "/a", "connect to ", "a.b:", "lookup x", '"GET ', 'q="', "q='", "timed out waiting for ", "pool the ", "no ", "a" * 50,
+    "secret ", "secret a", "not found ", "x-", "((", "http://", "database ", "config ", "0 bytes ", "bind to ", ":1", "a:1",
+    "error reading ", "thread ", "user ", '\\"', "' ", "2026-11-21 ", "A_", "env ",
+)  # fmt: skip
+_ALL_HOSTILE = """
+import re, sys
+from quarterdeck.agents.remediation import elsewhere, graph, log_facts, names, remedies, signs, troubles
+from quarterdeck.agents.remediation.wordings import WORDINGS
+pieces = [*sys.argv[1:], *(word + " " for _, _, patterns in WORDINGS for p in patterns for word in p.split("|")[0].split()[:2])]
+own = [v for m in (troubles, signs, remedies, elsewhere) for v in vars(m).values() if isinstance(v, re.Pattern)]
+assert len(own) > 12
+for piece in pieces:
+    text = piece * (6000 // len(piece))
+    signs.signs_in(text)
+    signs.hosts_in(text[:1000])
+    log_facts.harmless(text)
+    for pattern in own:
+        pattern.search(text[:1000])
+print("done", len(pieces))
+"""
+
+
+def test_no_line_however_hostile_takes_long() -> None:
+    """One bad pattern took half a minute for one line: the limit is for all patterns and hundreds of lines."""
+    done = subprocess.run(
+        [sys.executable, "-c", _ALL_HOSTILE, *HOSTILE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.startswith("done"), done.stderr
+
+
+def test_every_wording_is_for_an_engine_that_never_backtracks() -> None:
+    for _, _, patterns in WORDINGS:
+        for pattern in patterns:
+            re2.compile(pattern)
+
+
+def test_a_long_line_is_read_at_its_ends() -> None:
+    assert signs_in("x " * 5000 + "database is locked")[0].kind == "database_locked"
+    assert signs_in("database is locked " + "x " * 5000)[0].kind == "database_locked"
+    assert signs_in('saved comment="' + "x " * 4000 + 'database is locked" by user 12') == []

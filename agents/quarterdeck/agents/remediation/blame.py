@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quarterdeck.agents.remediation import remedies
 from quarterdeck.agents.remediation.graph import Graph
 from quarterdeck.agents.remediation.models import Kind
 from quarterdeck.agents.remediation.scene import Scene
@@ -15,7 +16,7 @@ def blame(
 ) -> list[Suspicion]:
     """Those who only suffer go to `affects` of those who are at fault."""
     roots = {one.service: one for one in suspicions if one.kind not in COMPLAINTS | SYMPTOMS and one.solid}
-    _stopped(scene, graph, suspicions, roots)
+    _stopped(scene, graph, troubles, suspicions, roots)
     shown = {one.service: one for one in suspicions if one.solid and one.service in troubles}
     kept: list[Suspicion] = []
     later: list[Suspicion] = []
@@ -40,8 +41,11 @@ def blame(
     return kept
 
 
-def _stopped(scene: Scene, graph: Graph, suspicions: list[Suspicion], roots: dict[str, Suspicion]) -> None:
-    """A service that was scaled to zero is at fault only if somebody misses it."""
+def _stopped(
+    scene: Scene, graph: Graph, troubles: dict[str, Trouble], suspicions: list[Suspicion], roots: dict[str, Suspicion]
+) -> None:
+    """A service that was scaled to zero is at fault only if somebody misses it. Its owner may have meant it: a line in
+    the log of a service that is well is told, and starts nothing."""
     for name, workload in scene.workloads.items():
         if workload.wanted != 0:
             continue
@@ -49,14 +53,27 @@ def _stopped(scene: Scene, graph: Graph, suspicions: list[Suspicion], roots: dic
         offline = scene.offline.get(name)
         if not missed and not offline:
             continue
+        ran = [event.cite for event in scene.events if event.service == name and remedies.SCALED.search(event.message)]
+        harmed = any((harm := troubles.get(c.by)) is not None and not harm.facts for c in missed)
+        sure = bool(missed) and (harmed or bool(ran) or bool(offline))
         words = "it is scaled to 0: no pods run"
-        cites = [*workload.cites[-1:], *dict.fromkeys(c.line.cite for c in missed), *([offline] if offline else [])]
+        if not sure:
+            words += ", and nothing shows that anybody suffers from it"
+        cites = [
+            *workload.cites[-1:],
+            *dict.fromkeys(c.line.cite for c in missed),
+            *([offline] if offline else []),
+            *ran,
+        ]
         cites += [scene.empty[name]] if name in scene.empty else []
-        found = Suspicion("scaled_to_zero", name, 0.95, words, list(dict.fromkeys(cites)), solid=True)
+        confidence = 0.95 if sure else 0.55 if offline else 0.4
+        found = Suspicion("scaled_to_zero", name, confidence, words, list(dict.fromkeys(cites)))
+        found.solid = sure or bool(offline)
         found.since = min((c.line.first for c in missed if c.line.first), default=None)
         suspicions[:] = [one for one in suspicions if one.service != name]
         suspicions.append(found)
-        roots[name] = found
+        if found.solid:
+            roots[name] = found
 
 
 def _behind_nodes(scene: Scene, kept: list[Suspicion], later: list[Suspicion]) -> None:
@@ -216,8 +233,11 @@ def settle(scene: Scene, suspicions: list[Suspicion], considered: list[str]) -> 
 
 
 def _rank(one: Suspicion) -> tuple[float, ...]:
-    """A surge comes after what it broke, and an autoscaler at its end before the surge; then by weight."""
+    """What was stopped and is missed comes first. A surge comes after what it broke, and an autoscaler at its end before
+    the surge; then by weight."""
     tier = 0 if one.solid else 1
+    if one.kind == "scaled_to_zero" and one.solid and one.confidence > 0.9:
+        tier = -1  # the cluster says it outright: what is only read in logs comes after it
     if one.kind == "traffic_surge":
         tier = 2
     return tier, -(one.confidence + 0.02 * min(4, len(one.affects))), len(one.service)

@@ -67,15 +67,39 @@ def pods(scene: Scene, one: Evidence) -> None:
 
 
 def owner(scene: Scene, pod: str) -> tuple[str, str]:
-    """The workload of a pod: the longest known name that it begins with, else what its name speaks of."""
+    """The workload of a pod and the hash of its replica set: as the cluster says, else by a name as only that kind of
+    workload gives. A pod that merely begins alike is a service of its own: nobody else is restarted for it."""
     name, hashed = names.stem(pod)
-    if name in scene.workloads:
-        return name, hashed
-    starts = [known for known in scene.workloads if pod.startswith(f"{known}-")]
-    if starts:
-        best = max(starts, key=len)
-        return best, pod.removeprefix(f"{best}-").partition("-")[0]
-    return name, hashed
+    if (told := scene.owners.get(pod)) is not None:
+        return told, hashed or pod.removeprefix(f"{told}-").partition("-")[0] if pod.startswith(f"{told}-") else ""
+    for known, workload in scene.workloads.items():
+        if (found := names.made_by(pod, known, workload.kind)) is not None:
+            return known, found
+    return (pod if name in scene.workloads else name), hashed
+
+
+def owners(scene: Scene, one: Evidence) -> None:
+    """What find_problems says of whose a pod is."""
+    for row in rows(one.data, "problems"):
+        kind, _, name = string(row, "what").partition(" ")
+        if kind in _MAKERS:
+            for said in strings(row, "evidence"):
+                if found := _POD_SAID.match(said):
+                    scene.owners[found[1]] = owned(scene, kind, name)
+        elif kind == "Pod":
+            scene.owners[name] = owned(scene, kind, name)
+
+
+_MAKERS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Job", "pods"})
+_POD_SAID = re.compile(r"pod (\S{1,253}): ")
+
+
+def owned(scene: Scene, kind: str, name: str) -> str:
+    """The service that an object belongs to. One of another kind than the deployment of that name is not it."""
+    name = name.removesuffix("-…").strip()
+    if name in scene.workloads and scene.workloads[name].kind != kind:
+        return f"{kind} {name}"
+    return name
 
 
 def rollout(scene: Scene, one: Evidence) -> None:
@@ -118,8 +142,8 @@ def problems(scene: Scene, one: Evidence) -> None:
         name = name.removesuffix("-…").strip() or what
         if kind == "ReplicaSet":
             name = names.replica_set(name)[0]
-        elif kind == "Pod":
-            name = owner(scene, name)[0]
+        elif kind in ("Pod", "Job", "DaemonSet", "StatefulSet") or (kind == "pods" and strings(row, "evidence")):
+            name = owned(scene, kind, name)
         if kind in ("Deployment", "StatefulSet", "DaemonSet") and name not in scene.workloads:
             scene.workloads[name] = Workload(name, kind)
         scene.problems.append(
@@ -143,6 +167,16 @@ def described(scene: Scene, one: Evidence) -> None:
         pod = Pod(name, service, hashed, True, "", 0, None, None, one.id)
         if name:
             scene.pods.append(pod)
+    if said := string(one.data, "owner"):
+        maker, _, maker_name = said.partition(" ")
+        if maker == "none":
+            pod.service = scene.owners[name] = f"Pod {name}" if name in scene.workloads else name
+        elif maker != "ReplicaSet":
+            pod.service = scene.owners[name] = owned(scene, maker, maker_name)
+        elif "-" in maker_name:
+            # The name of the replica set is that of its deployment and the hash.
+            pod.service, _, pod.hash = maker_name.rpartition("-")
+            scene.owners[name] = pod.service
     pod.cite = one.id
     pod.node = string(one.data, "node")
     pod.why = strings(one.data, "why_unhealthy")

@@ -23,7 +23,12 @@ def explain(scene: Scene, graph: Graph, trouble: Trouble) -> Suspicion:
     unfounded = [one for one in heard if _about_the_well(scene, graph, one[1], one[2])]
     # Services start in any order, and complain until the others are there.
     heard = [one for one in heard if one not in unfounded or (trouble.crashing or not stopped(one[1], 0.5))]
-    heard.sort(key=lambda one: -one[0] * (0.6 if one in unfounded else 1.0))
+    heard.sort(
+        key=lambda one: (
+            not _about_the_gone(scene, graph, one[1], one[2]),
+            -one[0] * (0.6 if one in unfounded else 1.0),
+        )
+    )
     if fact is not None and fact.kind != "unknown":
         found = Suspicion(fact.kind, service, fact.confidence, fact.words, [], since, solid=True)
         for one in trouble.facts:
@@ -34,9 +39,15 @@ def explain(scene: Scene, graph: Graph, trouble: Trouble) -> Suspicion:
         found = Suspicion(sign.kind, service, score, sign.words, [line.cite], line.first or since, solid=True)
         if sign.kind in COMPLAINTS:
             name_target(graph, found, line)
+        if sign.kind in BY_RESTART and not _corroborated(trouble, line):
+            found.confidence = min(found.confidence, 0.55)
     else:
         found = _untold(scene, trouble)
-    if trouble.only_new and _by_rollout(found.kind):
+    if trouble.warming:
+        if found.kind in SYMPTOMS:
+            found.kind, found.words = "readiness_failing", f"its new revision is still rolling out: {found.words}"
+        found.confidence = min(found.confidence, 0.45)
+    elif trouble.only_new and _by_rollout(found.kind):
         found.words = f"{found.words} ({found.kind.replace('_', ' ')})" if found.kind not in SYMPTOMS else found.words
         found.kind, found.confidence = "bad_rollout", max(0.85, found.confidence)
         found.outside, found.about = False, ""
@@ -48,6 +59,30 @@ def explain(scene: Scene, graph: Graph, trouble: Trouble) -> Suspicion:
     if found.kind in ("bad_rollout", "image_pull", "missing_config") and service in scene.workloads:
         found.cite(*scene.workloads[service].cites)
     return found
+
+
+BY_RESTART: frozenset[Kind] = frozenset({"database_locked", "deadlock"})
+"""What a restart mends: as it also costs something, one line of a log is not enough to believe it."""
+
+
+def _corroborated(trouble: Trouble, line: Line) -> bool:
+    """Whether more than one line speaks for it: it hangs, died with these words, said it often, or with a trace."""
+    hangs = bool(trouble.hanging) or remedies.HANGS.search(trouble.probing) is not None
+    return hangs or line.last_words or line.count >= SEVERAL or "\n" in line.text.strip()
+
+
+SEVERAL = 5
+
+
+def _about_the_gone(scene: Scene, graph: Graph, line: Line, sign: Sign) -> bool:
+    """Whether it complains about a service that was stopped: the cluster says so too, and no other line is as sure."""
+    return sign.kind == "dependency_down" and any(
+        c.line is line
+        and c.kind == sign.kind
+        and (workload := scene.workloads.get(c.about)) is not None
+        and (workload.wanted == 0 or (bool(workload.wanted) and workload.ready == 0))
+        for c in graph.complaints
+    )
 
 
 def _about_the_well(scene: Scene, graph: Graph, line: Line, sign: Sign) -> bool:
@@ -124,6 +159,8 @@ def second_faults(scene: Scene, troubles: dict[str, Trouble], first: list[Suspic
         for score, line, sign in told(scene, service, trouble.crashing):
             if sign.kind in COMPLAINTS | SYMPTOMS or sign.kind == chosen[service].kind or score < 0.6:
                 continue
+            if sign.kind in BY_RESTART and not _corroborated(trouble, line):
+                score = min(score, 0.55)
             extra.append(
                 Suspicion(sign.kind, service, score, sign.words, [line.cite, *trouble.cites], line.first, solid=True)
             )

@@ -33,6 +33,22 @@ def stem(pod: str) -> tuple[str, str]:
     return (named[1] or named[3], named[2] or "") if named else (pod, "")
 
 
+_MADE = {
+    "Deployment": re.compile(rf"((?=[{_SAFE}]*\d)[{_SAFE}]{{6,10}}|[{_SAFE}]{{8,10}})-[{_SAFE}]{{5}}"),
+    "StatefulSet": re.compile(r"()\d{1,4}"),
+    "DaemonSet": re.compile(rf"()[{_SAFE}]{{5}}"),
+}
+
+
+def made_by(pod: str, workload: str, kind: str) -> str | None:
+    """The hash in the name of a pod (may be empty) if a workload of this kind and name gave it that name."""
+    if not pod.startswith(f"{workload}-") or kind not in _MADE:
+        return None
+    found = _MADE[kind].fullmatch(pod[len(workload) + 1 :])
+    # Jobs name their pods alike, after the minute in which they start: digits only.
+    return None if found is None or found[1].isdigit() else found[1]
+
+
 def replica_set(name: str) -> tuple[str, str]:
     named = _REPLICA_SET.fullmatch(name)
     return (named[1], named[2]) if named else (name, "")

@@ -22,11 +22,12 @@ def scene_of(evidence: Sequence[Evidence]) -> Scene:
             scene.answered.add(one.tool)
     readers: tuple[tuple[str, Callable[[Scene, Evidence], None]], ...] = (
         ("kubectl.list_resources", cluster_facts.resources),
+        ("kubectl.find_problems", cluster_facts.owners),
         ("kubectl.list_pods", cluster_facts.pods),
+        ("kubectl.describe_pod", cluster_facts.described),
         ("kubectl.rollout_status", cluster_facts.rollout),
         ("kubectl.rollout_history", cluster_facts.history),
         ("kubectl.find_problems", cluster_facts.problems),
-        ("kubectl.describe_pod", cluster_facts.described),
         ("kubectl.list_events", cluster_facts.events),
         ("kubectl.top_pods", cluster_facts.usage),
         ("stats.get_system_stats", stats_facts.services),

@@ -104,6 +104,8 @@ def prescribe(scene: Scene, diagnosis: Diagnosis) -> Diagnosis:
 
 def _for(scene: Scene, root: Cause) -> tuple[str, Action | None]:
     reason = _NO.get(root.kind, "")
+    if root.service in scene.warming:
+        return "its new revision is still rolling out, within its deadline, and nothing crashes: look again later", None
     if root.service not in scene.workloads or scene.workloads[root.service].kind != "Deployment":
         return reason or "it is no deployment that could be restarted, scaled or rolled back here", None
     action: Action | None = None
@@ -113,7 +115,7 @@ def _for(scene: Scene, root: Cause) -> tuple[str, Action | None]:
             reason = "it still serves; only single requests meet the lock"
             if root.kind == "database_locked" and not _FILE_LOCK.search(root.summary):
                 action, reason = None, "another session holds the lock in the database server: end that one"
-        case "readiness_failing" if _HANGS.search(root.summary):
+        case "readiness_failing" if HANGS.search(root.summary):
             action = _restart(scene, root)
         case "scaled_to_zero":
             action = _start(scene, root)
@@ -145,10 +147,10 @@ def _restart(scene: Scene, root: Cause) -> Action | None:
 
 
 _FILE_LOCK = re.compile(
-    r"sqlite|database (?:\S+ )?is locked|table is locked|lock file|/LOCK|already in use|h2", re.IGNORECASE
+    r"sqlite|database (?:\S{1,80} )?is locked|table is locked|lock file|/LOCK|already in use|h2", re.IGNORECASE
 )
-_HANGS = re.compile(r"deadline exceeded|timed? ?out|timeout", re.IGNORECASE)
-_SCALED = re.compile(r"Scaled down replica set \S+ from (\d{1,4}) to 0")
+HANGS = re.compile(r"deadline exceeded|timed? ?out|timeout", re.IGNORECASE)
+SCALED = re.compile(r"Scaled down replica set \S{1,253} from (\d{1,4}) to 0")
 
 
 def _start(scene: Scene, root: Cause) -> Action:
@@ -156,7 +158,7 @@ def _start(scene: Scene, root: Cause) -> Action:
     told = [
         int(found[1])
         for event in scene.events
-        if event.service == root.service and (found := _SCALED.search(event.message))
+        if event.service == root.service and (found := SCALED.search(event.message))
     ]
     replicas = max(1, min(MOST_PODS, told[0] if told else 1))
     why = f"{root.service} is needed by {', '.join(root.affects[:3]) or 'others'} and runs no pods"

@@ -32,6 +32,10 @@ class Pod:
     """Names of its environment variables."""
 
     @property
+    def ends_badly(self) -> bool:
+        return any("exit code" in text and "exit code 0" not in text for text in self.ends)
+
+    @property
     def sick(self) -> bool:
         return not self.ready and self.status not in ("Completed", "Succeeded", "Terminating")
 
@@ -153,6 +157,10 @@ class Scene:
     memory: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Pod → what is noted of its use, and the evidence."""
     traffic: Traffic = field(default_factory=Traffic)
+    warming: set[str] = field(default_factory=set)
+    """Services whose newest revision is on its way: some pods are not ready yet, and nothing speaks against them."""
+    owners: dict[str, str] = field(default_factory=dict)
+    """Pod → its service, where the cluster says it."""
     all_pods_listed: bool = False
     answered: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)

@@ -9,17 +9,31 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
+
+import re2
 
 from quarterdeck.agents.remediation import names
 from quarterdeck.agents.remediation.models import Kind
-from quarterdeck.agents.remediation.wordings import WORDINGS
+from quarterdeck.agents.remediation.wordings import ALIKE, UNLESS, WORDINGS
 
 LONGEST = 6_000
 COMPLAINTS: frozenset[Kind] = frozenset({"dependency_down", "dns_failure", "timeouts"})
 """Classes of which the one who says them may only be the victim."""
 
+LINE_HEAD, LINE_TAIL = 400, 200
+"""What is read of a longer line."""
+
+
+def _compiled(*patterns: str) -> Any:
+    options = re2.Options()
+    options.case_sensitive, options.log_errors, options.max_mem = False, False, 64 << 20
+    return re2.compile("(?m)" + "|".join(f"(?:{pattern})" for pattern in patterns), options)
+
+
+_NEVER = r"[^\s\S]"
 _PATTERNS = tuple(
-    (kind, weight, re.compile("|".join(f"(?:{p})" for p in patterns), re.IGNORECASE | re.MULTILINE))
+    (kind, weight, _compiled(*patterns), _compiled(ALIKE.get(kind, _NEVER)), _compiled(UNLESS.get(kind, _NEVER)))
     for kind, weight, patterns in WORDINGS
 )
 # What users type reaches logs inside requests and quoted fields: it says nothing of the system.
@@ -28,9 +42,20 @@ _REQUEST = re.compile(
     r'|\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) /\S{0,2000}|"(?:path|url|uri|route|target)": ?"/[^"]{0,2000}"'
 )
 _TYPED = re.compile(
-    r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua"
-    r"|referer|referrer|username|nick|headline|post)"
-    r"[\"']?\s*[=:]\s*(?:\"(?:[^\"\\]|\\.){0,2000}\"|'(?:[^'\\]|\\.){0,2000}')",
+    r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua|text|email|mail|user"
+    r"|login|referer|referrer|(?:\w{1,20}[-_ ])?name|username|account|customer|nick|headline|post|tag|label)"
+    r"\\?[\"']?\s{0,9}[=:]?\s{0,9}(?:\"(?:[^\"\\]|\\.){0,2000}\"|'(?:[^'\\]|\\.){0,2000}')",
+    re.IGNORECASE,
+)
+# What else stands in quotes counts only where a program quotes a message: after a colon or a bracket, or after words
+# such as "error". `login of user "x: database is locked" failed` is about a user.
+_QUOTED = re.compile(
+    r"\"((?:[^\"\\\n]|\\.){1,2000})\"|(?<![\w\\])'([^'\n]{1,400})'(?!\w)|“([^”\n]{1,400})”|`([^`\n]{1,400})`"
+)
+_QUOTES = re.compile(
+    r"(?:^|[(\[{]|[(\[]-?\w{1,9}, ?|\b(?:says|said|with|at|because|panic|panicked)|\b(?:msg|message|reason|cause"
+    r"|caused by|details?|desc|description|stack|stacktrace|trace|log|event|hint|stderr|output|fatal|panic|warning|failed"
+    r"|failure|\w{0,60}(?:error|exception|err)s?)[\"']?\s{0,9}[=:]?)\s{0,9}$",
     re.IGNORECASE,
 )
 _ACCESS = re.compile(r'HTTP/\d(?:\.\d)?\\?" (\d{3})\b|"status(?:_code)?": ?(\d{3})\b')
@@ -81,16 +106,16 @@ class Sign:
 
 def signs_in(text: str) -> list[Sign]:
     """What the text says, the most telling first; of a stack trace its last lines tell most."""
-    return list(_signs_in(text[:LONGEST] if len(text) <= LONGEST else text[: LONGEST // 2] + text[-LONGEST // 2 :]))
+    return list(_signs_in(_clipped(text, LONGEST // 2, LONGEST // 2)))
 
 
 @lru_cache(maxsize=2048)
 def _signs_in(text: str) -> tuple[Sign, ...]:
     if harmless(text):
         return ()
-    text = _TYPED.sub(" ", _REQUEST.sub(" ", text))
+    text = _unquoted(_TYPED.sub(" ", _REQUEST.sub(" ", text)))
     found: dict[Kind, Sign] = {}
-    lines = [line for line in text.split("\n") if line.strip()]
+    lines = [_clipped(line, LINE_HEAD, LINE_TAIL) for line in text.split("\n") if line.strip()]
     for line in reversed(lines):
         kind, weight = _class_of(line)
         if kind is not None and kind not in found:
@@ -99,11 +124,35 @@ def _signs_in(text: str) -> tuple[Sign, ...]:
     return tuple(sorted(found.values(), key=lambda sign: -sign.weight))
 
 
+def _unquoted(text: str, depth: int = 2) -> str:
+    """The text without quoted words that are no message of a program; quoted names of one word stay."""
+
+    def kept(found: re.Match[str]) -> str:
+        said = found[1] or found[2] or found[3] or found[4]
+        if not _QUOTES.search(text[max(0, found.start() - 80) : found.start()]):
+            return found[0] if not re.search(r"\s", said) else " "
+        inner = said.replace('\\"', '"')
+        return found[0][0] + _unquoted(inner, depth - 1) + found[0][-1] if depth else found[0]
+
+    return _QUOTED.sub(kept, text)
+
+
 def _class_of(line: str) -> tuple[Kind | None, float]:
-    for kind, weight, pattern in _PATTERNS:
-        if pattern.search(line):
+    line = line.encode("utf-8", "replace").decode()  # RE2 reads no lone surrogates
+    for kind, weight, pattern, alike, unless in _PATTERNS:
+        if pattern.search(line) and not unless.search(line) and pattern.search(alike.sub(" ", line)):
             return kind, weight
     return None, 0.0
+
+
+def _clipped(text: str, head: int, tail: int) -> str:
+    """The head and the tail of a long text. A quotation whose beginning fell out is left out as well."""
+    if len(text) <= head + tail:
+        return text
+    end = text[-tail:]
+    if end.count('"') % 2:
+        end = end.partition('"')[2]
+    return f"{text[:head]} {end}"
 
 
 def harmless(text: str) -> bool:

@@ -13,7 +13,7 @@ LATELY_S = 900.0
 
 _CODE = re.compile(r"exit code (\d{1,3})")
 _MISSING = re.compile(
-    r"(?:secrets?|configmaps?)\s+[\"'“]?[\w./-]+[\"'”]? (?:not found|is forbidden)"
+    r"(?:secrets?|configmaps?)\s{1,9}[\"'“]?[\w./-]{1,253}[\"'”]? (?:not found|is forbidden)"
     r"|(?:couldn't|could not) find key|references non-existent (?:config|secret) key"
     r"|not found.{0,20}(?:secret|configmap)|secret .{0,80}not found|configmap .{0,80}not found",
     re.IGNORECASE,
@@ -60,6 +60,8 @@ class Trouble:
     """A rollout does not go on, though no pod says why."""
     only_new: bool = False
     """Only pods of the newest revision fail; older ones serve."""
+    warming: bool = False
+    """It is rolling out: its new pods are not ready yet, and nothing but time is missing as far as can be seen."""
     exit_code: int | None = None
     cites: list[str] = field(default_factory=list)
     began_s: float | None = None
@@ -103,6 +105,9 @@ def troubles_of(scene: Scene) -> dict[str, Trouble]:
         trouble.cite(cite)
     for trouble in found.values():
         trouble.only_new = _only_new(scene, trouble.service)
+        trouble.warming = _warming(scene, trouble)
+        if trouble.warming:
+            scene.warming.add(trouble.service)
     return {service: trouble for service, trouble in found.items() if trouble.any}
 
 
@@ -150,7 +155,7 @@ def _from_problem(scene: Scene, problem: Problem, trouble: Trouble | None) -> No
         trouble.words = trouble.words or problem.detail
         trouble.cite(cite)
     elif reason == "FailedCreate" and re.search(
-        r"(?:maximum|minimum) \S+ usage|must specify (?:limits|requests)", said
+        r"(?:maximum|minimum) \S{1,80} usage|must specify (?:limits|requests)", said
     ):
         trouble.fact("bad_configuration", 0.8, problem.detail, cite)
     elif reason == "FailedCreate":
@@ -270,15 +275,40 @@ def _from_workload(workload: Workload, trouble: Trouble) -> None:
 
 
 def _only_new(scene: Scene, service: str) -> bool:
-    """Whether the sick pods are all of one replica set that is younger than that of the well ones."""
-    pods = scene.pods_of(service)
-    sick = {pod.hash for pod in pods if pod.sick}
-    well = {pod.hash for pod in pods if pod.ready}
-    if len(sick) != 1 or not well or sick & well or "" in sick | well:
-        return False
+    """Whether pods of the newest replica set fail while those of the older ones are well."""
+    pods = [pod for pod in scene.pods_of(service) if pod.ready or pod.sick]
+    ages: dict[str, float] = {}
+    for pod in pods:
+        ages[pod.hash] = max(ages.get(pod.hash, 0.0), pod.age_s or 0.0)
     revisions = (scene.workloads.get(service) or Workload(service)).revisions
-    if revisions and len(revisions) < 2:
+    if len(ages) < 2 or "" in ages or (revisions and len(revisions) < 2):
         return False
-    oldest_sick = max((pod.age_s or 0.0) for pod in pods if pod.hash in sick)
-    oldest_well = max((pod.age_s or 0.0) for pod in pods if pod.hash in well)
-    return oldest_sick <= oldest_well
+    sick = {pod.hash for pod in pods if pod.sick}
+    newest = min(ages, key=lambda hashed: (ages[hashed], hashed not in sick))
+    faulty = {pod.hash for pod in pods if _fails(pod, 1 if pod.hash == newest else 2)}
+    return faulty == {newest}
+
+
+def _fails(pod: Pod, ends: int) -> bool:
+    """Between two of its ends a crashing container looks well for a moment: that moment must not change the story."""
+    return pod.sick or (pod.restarts >= ends and _ended_lately(pod))
+
+
+DEADLINE_S = 600.0
+"""What Kubernetes gives a rollout to make progress, where nobody chose another time."""
+
+
+def _warming(scene: Scene, trouble: Trouble) -> bool:
+    """Whether a rollout goes on within its deadline and its pods are merely not ready yet."""
+    if trouble.facts or trouble.crashing or trouble.stuck or trouble.hanging or not trouble.unready:
+        return False
+    workload = scene.workloads.get(trouble.service) or Workload(trouble.service)
+    sick = scene.pods_of(trouble.service, sick=True)
+    if workload.rollout == "stuck" or any(pod.restarts or pod.ends_badly for pod in sick):
+        return False
+    if trouble.only_new and workload.rollout in ("progressing", "paused"):
+        return True
+    newest = workload.revisions[0] if len(workload.revisions) > 1 else None
+    fresh = newest is not None and newest.current and newest.age_s is not None and newest.age_s < DEADLINE_S
+    young = bool(sick) and all(pod.age_s is None or pod.age_s < DEADLINE_S for pod in sick)
+    return young and (trouble.only_new or fresh)
