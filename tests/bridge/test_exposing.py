@@ -164,3 +164,50 @@ async def test_the_command_serves_one_of_ours_and_says_what_is_not_exposed(tmp_p
         except subprocess.TimeoutExpired:
             running.kill()
         running.communicate()
+
+
+async def test_the_settings_of_this_shell_reach_the_server_that_is_exposed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quarterdeck.deck.expose import transport
+
+    (tmp_path / "shop.log").write_text("ERROR the till is stuck\n")
+    monkeypatch.setenv("QUARTERDECK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("QUARTERDECK_CONFIG", "")
+    monkeypatch.setenv("QUARTERDECK_LOGS_SOURCE", "files")
+    monkeypatch.setenv("QUARTERDECK_LOGS_FILES", f"shop={tmp_path}/shop.log")
+    async with Client(transport(["logs"])) as client:
+        found = await client.call_tool("tail_errors", {"service": "shop"}, raise_on_error=False)
+    assert "the till is stuck" in str(found.content)
+
+
+async def test_what_is_read_only_here_is_exposed_read_only_even_to_a_token_that_may_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quarterdeck.bridge.expose import look_at
+    from quarterdeck.deck.expose import transport
+
+    monkeypatch.setenv("QUARTERDECK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("QUARTERDECK_CONFIG", "")
+    tokens = [{"name": "changer", "sha256": new_token()[1], "scopes": ["read", "change"]}]
+    settings = Settings.model_validate({"home": tmp_path, "http": {"tokens": tokens}})
+    for read_only in (False, True):
+        monkeypatch.setenv("QUARTERDECK_READ_ONLY", "1" if read_only else "0")
+        async with Client(transport(["kubectl"])) as client:
+            shown = await look_at(client, settings, "kubectl")
+        assert "find_problems" in shown.tools
+        assert ("restart_deployment" in shown.tools) is not read_only
+        assert shown.left_out == []
+
+
+def test_an_unknown_name_is_complained_of_before_the_port(tmp_path: Path) -> None:
+    from quarterdeck.crew.ports import free_socket
+
+    with free_socket() as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "quarterdeck.deck.main", "expose", "nope-nope", "--port", port]
+        env = {**os.environ, "QUARTERDECK_HOME": str(tmp_path)}
+        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "'nope-nope'" in ended.stderr
+    assert "port" not in ended.stderr

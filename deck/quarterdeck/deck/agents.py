@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from quarterdeck.deck.serve import bind, loopback
+from quarterdeck.keel import signals
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import load
 
@@ -22,8 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import asyncio
-
     import uvicorn
 
     from quarterdeck.agents.remediation.card import REMEDIATION
@@ -50,5 +49,5 @@ def run(arguments: argparse.Namespace) -> int:
     print("Ctrl-C stops; what is unfinished goes on at the next start.", file=sys.stderr, flush=True)
     config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5, h11_max_incomplete_event_size=64 * 1024)
     with listener:
-        asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+        signals.run(uvicorn.Server(config).serve(sockets=[listener]))
     return 0

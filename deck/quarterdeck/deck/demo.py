@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.deck.screen import cut
+from quarterdeck.keel import signals
 
 if TYPE_CHECKING:
     from fastmcp import Client
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     home = Path(tempfile.mkdtemp(prefix="quarterdeck-demo-"))
     try:
-        return asyncio.run(demo(home, yes=arguments.yes))
+        return signals.run(demo(home, yes=arguments.yes))
     except Stuck as stuck:
         print(f"quarterdeck: {stuck}", file=sys.stderr)
         return 1

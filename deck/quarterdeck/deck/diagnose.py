@@ -11,6 +11,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from quarterdeck.keel import signals
 from quarterdeck.keel.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not 1 <= arguments.every <= 86400:
         raise Refusal("--every takes seconds from 1 to 86400.")
-    return asyncio.run(_run(arguments, load()))
+    return signals.run(_run(arguments, load()))
 
 
 async def _run(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import re
+import shutil
 import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.deck.install import SERVERS, started
 from quarterdeck.deck.serve import bind
+from quarterdeck.keel import signals
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import load
 
@@ -30,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "target", nargs="+", metavar="SERVER|URL|COMMAND", help="stats, kubectl, logs; an MCP address; or a command"
     )
     parser.add_argument("--name", help="the agent's name (default: made from the server)")
-    parser.add_argument("--port", type=int, default=7400, help="port on 127.0.0.1 (default 7400; 0 takes a free one)")
+    parser.add_argument("--port", type=int, default=7500, help="port on 127.0.0.1 (default 7500; 0 takes a free one)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load()
     log_to_stderr()
     name = arguments.name or name_of(arguments.target)
-    return asyncio.run(serve(transport(arguments.target), name, arguments.port, settings))
+    return signals.run(serve(transport(arguments.target), name, arguments.port, settings))
 
 
 def transport(target: list[str]) -> Any:
@@ -48,9 +51,15 @@ def transport(target: list[str]) -> Any:
         return target[0]
     from fastmcp.client.transports import StdioTransport
 
+    environ = dict(os.environ)  # else the child would get neither settings nor QUARTERDECK_READ_ONLY
     if len(target) == 1 and target[0] in SERVERS:
-        return StdioTransport(sys.executable, started(target[0]))
-    return StdioTransport(target[0], target[1:])
+        return StdioTransport(sys.executable, started(target[0]), env=environ)
+    if shutil.which(target[0]) is None:
+        raise Refusal(
+            f"There is no server and no command {target[0]!r}. Give one of {', '.join(SERVERS)}, the address of an MCP "
+            "server, or a command that starts one."
+        )
+    return StdioTransport(target[0], target[1:], env=environ)
 
 
 def name_of(target: list[str]) -> str:

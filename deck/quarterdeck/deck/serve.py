@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import ipaddress
 import socket
 import sys
@@ -11,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.deck import welcome
-from quarterdeck.keel import stdio
+from quarterdeck.keel import signals, stdio
 from quarterdeck.keel.errors import Refusal
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def serve_http(names: list[str], settings: Settings, host: str | None, port: int
     print(f"{'health':<8} http://{shown}:{port}/healthz   metrics /metrics   Ctrl-C stops", file=sys.stderr, flush=True)
     config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5, h11_max_incomplete_event_size=64 * 1024)
     with listener:
-        asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+        signals.run(uvicorn.Server(config).serve(sockets=[listener]))
     return 0
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import signal
-import sys
+from collections.abc import Coroutine
 from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
 
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
 TERMINATED = 128 + signal.SIGTERM
 _told = False
+_main: asyncio.Task[Any] | None = None
 
 
 def end_like_ctrl_c() -> None:
@@ -19,6 +25,23 @@ def exit_code() -> int:
     return TERMINATED if _told else 128 + signal.SIGINT
 
 
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` that SIGTERM ends as cleanly as Ctrl-C, also in a script's background, where that is ignored."""
+    import asyncio
+
+    async def known() -> T:
+        global _main
+        _main = asyncio.current_task()
+        return await main
+
+    try:
+        return asyncio.run(known())
+    except asyncio.CancelledError:
+        if _told:
+            raise KeyboardInterrupt from None
+        raise
+
+
 def _end(_: int, frame: FrameType | None) -> None:
     global _told
     _told = True
@@ -26,14 +49,8 @@ def _end(_: int, frame: FrameType | None) -> None:
     interrupt = signal.getsignal(signal.SIGINT)  # asyncio puts its own in place while it runs
     if callable(interrupt):
         interrupt(signal.SIGINT, frame)
-        return
-    # A process in a script's background ignores Ctrl-C, so asyncio has no handler: between tasks it ends as cleanly.
-    asyncio = sys.modules.get("asyncio")
-    loop = asyncio._get_running_loop() if asyncio is not None else None
-    if loop is None:
+    elif _main is None or _main.done():
         raise KeyboardInterrupt
-    loop.call_soon_threadsafe(_interrupt)
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt
+    else:  # ignored, so asyncio has put none in place: do what its own would
+        _main.cancel()
+        _main.get_loop().call_soon_threadsafe(lambda: None)  # wakes it
