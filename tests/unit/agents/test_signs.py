@@ -470,6 +470,7 @@ QUOTED_BY_PROGRAMS = (
     ('{"level":"fatal","error":"listen tcp :8000: bind: address already in use"}', "port_in_use"),
     ('panic: "no space left on device"', "disk_full"),
     ('{"msg":"query failed: \\"x\\"","err":"deadlock detected"}', "deadlock"),
+    ("ERROR this user's database is locked, she waits for 'orders'", "database_locked"),
     ('rpc error: code = Internal desc = "database is locked"', "database_locked"),
 )  # fmt: skip
 

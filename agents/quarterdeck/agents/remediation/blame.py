@@ -233,8 +233,7 @@ def settle(scene: Scene, suspicions: list[Suspicion], considered: list[str]) -> 
 
 
 def _rank(one: Suspicion) -> tuple[float, ...]:
-    """What was stopped and is missed comes first. A surge comes after what it broke, and an autoscaler at its end before
-    the surge; then by weight."""
+    """What was stopped and is missed comes first, a surge after what it broke, an autoscaler at its end before it."""
     tier = 0 if one.solid else 1
     if one.kind == "scaled_to_zero" and one.solid and one.confidence > 0.9:
         tier = -1  # the cluster says it outright: what is only read in logs comes after it

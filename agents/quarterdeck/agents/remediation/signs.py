@@ -44,7 +44,7 @@ _REQUEST = re.compile(
 _TYPED = re.compile(
     r"\b(?:q|query|search|comment|title|subject|body|content|payload|input|user[-_ ]?agent|ua|text|email|mail|user"
     r"|login|referer|referrer|(?:\w{1,20}[-_ ])?name|username|account|customer|nick|headline|post|tag|label)"
-    r"\\?[\"']?\s{0,9}[=:]?\s{0,9}(?:\"(?:[^\"\\]|\\.){0,2000}\"|'(?:[^'\\]|\\.){0,2000}')",
+    r"\\?[\"']?(?:\s{0,9}[=:]\s{0,9}|\s{1,9})(?:\"(?:[^\"\\]|\\.){0,2000}\"|'(?:[^'\\]|\\.){0,2000}')",
     re.IGNORECASE,
 )
 # What else stands in quotes counts only where a program quotes a message: after a colon or a bracket, or after words
@@ -54,8 +54,8 @@ _QUOTED = re.compile(
 )
 _QUOTES = re.compile(
     r"(?:^|[(\[{]|[(\[]-?\w{1,9}, ?|\b(?:says|said|with|at|because|panic|panicked)|\b(?:msg|message|reason|cause"
-    r"|caused by|details?|desc|description|stack|stacktrace|trace|log|event|hint|stderr|output|fatal|panic|warning|failed"
-    r"|failure|\w{0,60}(?:error|exception|err)s?)[\"']?\s{0,9}[=:]?)\s{0,9}$",
+    r"|caused by|details?|desc|description|stack|stacktrace|trace|log|event|hint|stderr|output|fatal|panic|warning"
+    r"|failed|failure|\w{0,60}(?:error|exception|err)s?)[\"']?\s{0,9}[=:]?)\s{0,9}$",
     re.IGNORECASE,
 )
 _ACCESS = re.compile(r'HTTP/\d(?:\.\d)?\\?" (\d{3})\b|"status(?:_code)?": ?(\d{3})\b')
