@@ -139,6 +139,8 @@ def _not_found(text: str) -> bool:
 def _restart(scene: Scene, root: Cause) -> Action | None:
     """A restart frees a stale lock; it is proposed only where the service really is unwell."""
     unwell = root.service in scene.offline or any(pod.sick for pod in scene.pods_of(root.service))
+    # Between two ends a crashing pod looks well for a moment.
+    unwell = unwell or any(p.name == root.service and p.reason in ENDS_AGAIN for p in scene.problems)
     if not unwell:
         return None
     what = {"database_locked": "a stale lock", "deadlock": "the deadlock"}.get(root.kind, "what hangs")
@@ -146,6 +148,7 @@ def _restart(scene: Scene, root: Cause) -> Action | None:
     return Action(tool="restart_deployment", arguments={"deployment": root.service}, why=why)
 
 
+ENDS_AGAIN = ("keeps restarting", "CrashLoopBackOff")
 _FILE_LOCK = re.compile(
     r"sqlite|database (?:\S{1,80} )?is locked|table is locked|lock file|/LOCK|already in use|h2", re.IGNORECASE
 )
