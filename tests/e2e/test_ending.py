@@ -20,10 +20,10 @@ IN_THE_BACKGROUND = (
 @pytest.mark.parametrize(
     ("command", "ready"),
     [
-        (["agents", "--port", "0"], "Ctrl-C stops"),
-        (["serve", "stats", "--http", "--port", "0"], "Ctrl-C stops"),
+        (["agents", "--port", "0"], "startup complete"),
+        (["serve", "stats", "--http", "--port", "0"], "startup complete"),
         (["watch", "--only-look", "--every", "1"], "Looking every"),
-        (["expose", "logs", "--port", "0"], "skills at"),
+        (["expose", "logs", "--port", "0"], "startup complete"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
