@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from pydantic import SecretStr
+
 from quarterdeck.deck import checks
 
 
@@ -22,3 +24,14 @@ async def test_doctor_says_which_agents_answer(ship: Any) -> None:
     none = started.settings.model_copy(update={"bridge": bridge.model_copy(update={"agents": {}})})
     (only,) = await asyncio.to_thread(checks.agents, none)
     assert only.status == checks.OK
+
+
+async def test_a_credential_that_cannot_be_had_is_mended_where_credentials_stand(ship: Any) -> None:
+    started = await ship()
+    keys = {"crew": SecretStr("env:NO_SUCH_VARIABLE_HERE")}
+    bridge = started.settings.bridge.model_copy(update={"credentials": keys})
+    settings = started.settings.model_copy(update={"bridge": bridge})
+    (found,) = await asyncio.to_thread(checks.agents, settings)
+    assert found.status == checks.WARN
+    assert "NO_SUCH_VARIABLE_HERE" in found.detail
+    assert "[bridge.credentials]" in found.mend

@@ -349,6 +349,14 @@ def test_a_new_token_is_shown_once_and_its_settings_can_be_pasted(home: Path, tm
     for step in ("quarterdeck.toml", "quarterdeck serve all --http", f"Authorization: Bearer {token[0]}"):
         assert step in shown
     assert quarterdeck(home, "token", "x" * 65).returncode == 2
+    assert "counts as a person's" not in shown
+
+
+def test_a_token_may_be_given_the_right_to_approve_and_it_is_said_what_that_is(home: Path) -> None:
+    shown = quarterdeck(home, "token", "kim", "--approve").stdout
+    assert 'scopes = ["read", "approve"]' in shown
+    assert "counts as a person's: give it to people" in shown
+    assert "`quarterdeck agents`" in shown
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

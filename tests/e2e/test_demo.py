@@ -85,6 +85,7 @@ def test_a_person_at_the_terminal_decides(typed: str, told: str, tmp_path: Path)
         os.close(ours)
     assert answered == (2 if typed == "yes" else 1), said
     assert told in said
+    assert "`quarterdeck install CLIENT`" in said[said.index(told) :]
     assert ("Done: rollback_deployment by the grant of terminal of" in said) is (typed == "yes")
 
 

@@ -44,7 +44,8 @@ def test_with_everything_in_place_nothing_fails(world: PracticeWorld, tmp_path: 
     assert code == 0
     for name in ("stats", "kubectl", "logs", "bridge"):
         assert "tools" in found[f"server {name}"][0]["detail"]
-    assert "whole" in found["audit trail"][0]["detail"]
+    assert found["audit trail"][0]["detail"] == "nothing recorded yet"
+    assert not list(tmp_path.rglob("changes.db"))
 
 
 def test_with_nothing_configured_it_says_how_to_begin(tmp_path: Path) -> None:

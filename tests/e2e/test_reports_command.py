@@ -79,10 +79,23 @@ def test_one_is_shown_as_markdown_or_json_without_what_would_drive_a_terminal(re
     save(reports, "rp-1", title="blog \x1b]0;owned\x07 down")
     shown = said(reports, "show", "rp-1")
     assert shown.startswith("# blog down\n")
-    assert "database is locked" in shown
+    assert "database is locked" not in shown
+    assert "1 piece of evidence; `quarterdeck reports show rp-1 --evidence` shows the texts." in shown
     assert "\x1b" not in shown
+    whole = said(reports, "show", "rp-1", "--evidence")
+    assert "database is locked" in whole
+    assert "\x1b" not in whole
+    assert "database is locked" in said(reports, "show", "rp-1", "--json")
     assert json.loads(said(reports, "show", "rp-1", "--json"))["id"] == "rp-1"
     assert "\x1b" not in said(reports)
+
+
+def test_a_long_title_is_cut_at_its_end_only_and_the_time_names_its_zone(reports: Reports) -> None:
+    save(reports, "rp-1", title=" ".join(f"word{number}" for number in range(60)))
+    (listed,) = said(reports).splitlines()
+    assert "word13 word14" in listed
+    assert listed.endswith("…")
+    assert f" {NOW.astimezone():%Z}  recovered" in listed
 
 
 def test_words_are_searched_for(reports: Reports) -> None:

@@ -132,6 +132,13 @@ def test_without_a_world_it_is_said_how_to_start_one(tmp_path: Path) -> None:
     assert (code, "`quarterdeck world`" in said) == (1, True)
 
 
+def test_what_can_break_is_listed_without_a_world(tmp_path: Path) -> None:
+    code, said = quarterdeck(tmp_path, "world", "faults")
+    assert code == 0
+    assert "\nblog-locked " in f"\n{said}"
+    assert "No practice world is running" in said
+
+
 @pytest.mark.parametrize(
     ("ready", "arguments"),
     [

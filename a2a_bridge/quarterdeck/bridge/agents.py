@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import sys
 from collections import Counter
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -129,9 +130,14 @@ def _from_keyring(name: str, service: str) -> str:
     try:
         value = keyring.get_password(service, name)
     except KeyringError as error:
-        raise Refusal(f"The keyring does not give out the credential of {name} ({type(error).__name__}).") from None
+        raise Refusal(
+            f"The keyring does not give out the credential of {name} ({type(error).__name__}). A machine without a "
+            "desktop has none: use env:VARIABLE there."
+        ) from None
     if not value:
-        raise Refusal(f"The keyring has no credential for {name}. Store it: keyring set {service} {name}")
+        raise Refusal(
+            f"The keyring has no credential for {name}. Store it: {sys.executable} -m keyring set {service} {name}"
+        )
     return value
 
 

@@ -89,6 +89,15 @@ def _known_here(changes: Changes, id: str) -> Pending | None:
     return pending if pending.waiting or pending.state in USED else None
 
 
+async def allowed_already(changes: Changes, record: Record) -> ChangeAnswer | None:
+    """That the change asked for is allowed in the ledger we share, and the agent has only not heard of it yet."""
+    question = Question.of(record.question)
+    if question is None or question.change is None:
+        return None
+    known = await asyncio.to_thread(_known_here, changes, question.change.change_id)
+    return _allowed(known) if known is not None and known.state in USED else None
+
+
 def _allowed(pending: Pending) -> ChangeAnswer:
     from quarterdeck.keel.consent import ChangeAnswer
 

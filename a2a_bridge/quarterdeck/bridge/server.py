@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from quarterdeck.bridge import artifacts as made
 from quarterdeck.bridge.agents import NO_AGENTS, Directory, rank
-from quarterdeck.bridge.asking import ask_approval, ask_question
+from quarterdeck.bridge.asking import allowed_already, ask_approval, ask_question
 from quarterdeck.bridge.follow import Follower
 from quarterdeck.bridge.messages import LONGEST_TEXT, Question, new_message, parts_of, refusal_part
 from quarterdeck.bridge.models import (
@@ -235,7 +235,10 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             await _wait_for_all(ctx, await _all_refreshed(ctx, records), wait_s)
             return await _batch_view(caller, batch)
         records, total = await memory.find(caller.id, state=state, agent=agent, most=25, skip=(page - 1) * 25)
-        summary = f"{total} tasks" if total else "no such task"
+        if not total:
+            none = "no such task" if state or agent else "no tasks yet; delegate gives an agent work"
+            return task_list(none, [], 0, "find_agent_for finds an agent.")
+        summary = "1 task" if total == 1 else f"{total} tasks"
         return task_list(summary, records, total - (page - 1) * 25, "check_task says more of one.")
 
     @act(server, destructive=False, idempotent=False)
@@ -419,7 +422,8 @@ def create_server(settings: Settings) -> FastMCP[Any]:
 
     async def _view(record: Record, decided: ChangeAnswer | None = None) -> TaskView:
         found = await follower.artifacts(record) if record.state not in ("queued", "sending") else []
-        return task_view(record, found, decided)
+        allowed = await allowed_already(changes, record)
+        return task_view(record, found, allowed or decided)
 
     return server
 

@@ -97,6 +97,8 @@ def next_step(record: Record, question: Question | None, decided: ChangeAnswer |
         case "input_required" if question is not None and question.change is not None:
             if decided is not None and decided.status == "denied":
                 return f"{decided.next} answer_task {id} with text no tells the agent."
+            if decided is not None and decided.status == "done":
+                return f"It is allowed already; the agent hears of it in a moment. wait_for_task {id} waits on."
             if decided is not None and decided.change_id:
                 declined = "It was declined, or the dialog was never shown. " if decided.status == "declined" else ""
                 return (

@@ -80,7 +80,7 @@ def ask(changes: Changes, pending: Pending) -> int:
         typed = ""
     if typed == "yes":
         changes.grant(pending.id, by=f"terminal of {local_user()}")
-        print(f"Allowed. Tell your AI client to go on: it calls {pending.tool} again with the same arguments.")
+        print(f"Allowed. {what_next(pending)}")
         return 0
     if typed == "no":
         changes.decline(pending.id, by=f"terminal of {local_user()}", final=True)
@@ -88,3 +88,12 @@ def ask(changes: Changes, pending: Pending) -> int:
         return 1
     print("Left waiting; nothing was decided.")
     return 1
+
+
+def what_next(pending: Pending) -> str:
+    """Who carries an allowed change out, and on whose word."""
+    if pending.caller.startswith("agent:"):
+        return f"{one_line(pending.caller)} goes on by itself."
+    if (pending.server, pending.tool) == ("bridge", "answer_task"):
+        return "Tell your AI client to go on with answer_task: the agent waits for it."
+    return f"Tell your AI client to go on: it calls {pending.tool} again with the same arguments."

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def line(entry: dict[str, Any]) -> str:
-    when = str(entry.get("at", ""))[:19]
+    when = f"{str(entry.get('at', ''))[:19]}Z"  # the trail is kept in UTC
     head = f"{entry.get('number', '?'):>5}  {when}  {entry.get('event', ''):<11} {entry.get('change', '')}"
     by = f" by {entry['by']}" if entry.get("by") else ""
     outcome = f" — {entry['outcome']}" if entry.get("outcome") else ""

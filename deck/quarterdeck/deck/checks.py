@@ -91,16 +91,19 @@ def configuration(settings: Settings) -> list[Finding]:
 def state(settings: Settings) -> list[Finding]:
     home = settings.home
     changes = Changes.of(settings)
-    verdict = changes.verify_trail()
     found = []
+    if home.is_dir() and os.name == "posix" and (mode := stat.S_IMODE(home.stat().st_mode)) & 0o077:
+        found.append(Finding(WARN, "state", f"others may look into {home} (mode {mode:o})", f"chmod 700 {home}"))
+    if not changes.trail.exists() and not (home / "changes.db").exists():  # to look would make them
+        return [Finding(OK, "audit trail", "nothing recorded yet"), *found]
+    verdict = changes.verify_trail()
     if verdict.problem:
         mend = "find out who did it; the lines before are as they were written"
         found.append(Finding(FAIL, "audit trail", verdict.problem, mend))
-    else:
+    elif verdict.lines:
         found.append(Finding(OK, "audit trail", f"whole, {verdict.lines} lines in {changes.trail}"))
-    mode = stat.S_IMODE(home.stat().st_mode)
-    if os.name == "posix" and mode & 0o077:
-        found.append(Finding(WARN, "state", f"others may look into {home} (mode {mode:o})", f"chmod 700 {home}"))
+    else:
+        found.append(Finding(OK, "audit trail", "nothing recorded yet"))
     waiting = len(changes.waiting())
     if waiting:
         found.append(Finding(OK, "changes", f"{waiting} wait for you: quarterdeck approve"))
@@ -279,7 +282,13 @@ def agents(settings: Settings) -> list[Finding]:
         found = []
         for name, card in cards:
             if isinstance(card, Refusal):
-                found.append(Finding(WARN, f"agent {name}", clip(str(card), 200), "start it, or mend [bridge.agents]"))
+                keys = "credential" in str(card)
+                mend = (
+                    f"mend {name} under [bridge.credentials]; env:VARIABLE needs no keyring"
+                    if keys
+                    else "start it, or mend [bridge.agents]"
+                )
+                found.append(Finding(WARN, f"agent {name}", clip(str(card), 400), mend))
             elif card.changed and time.time() - card.changed < 7 * 86400:
                 said = f"its card changed: {card.changed_what}"
                 found.append(Finding(WARN, f"agent {name}", said, "ask who runs it, if that is news to you"))

@@ -28,6 +28,11 @@ class AiClient:
     """The file lies in a folder that is there anyway, so a missing folder proves nothing."""
     after: str = "Restart it."
 
+    @property
+    def gone(self) -> str:
+        """What to do once the servers are taken out."""
+        return self.after if "servers" not in self.after else f"{self.after.partition(';')[0]}."
+
 
 def _plain(command: str, arguments: list[str], env: dict[str, str]) -> Entry:
     return {"command": command, "args": arguments, **({"env": env} if env else {})}

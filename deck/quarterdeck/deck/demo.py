@@ -33,6 +33,10 @@ PATIENCE_S = 20.0
 SERVERS = ("stats", "kubectl", "logs")
 WIDTH = 104
 """Of what servers answer, at most so many columns are shown."""
+NEXT = """\
+Next, with your AI client: `quarterdeck world` runs this system to practise on, and says how.
+`quarterdeck install CLIENT` connects it to your cluster; `quarterdeck doctor` checks that.
+The agent by itself: `quarterdeck diagnose` in a terminal, `quarterdeck agents` for A2A, REST and alerts."""
 
 
 class Stuck(Exception):
@@ -89,6 +93,7 @@ async def demo(home: Path, *, yes: bool) -> int:
         asked = time.monotonic()
         if not await asyncio.to_thread(consent, home, str(answer["change_id"]), yes):
             say("Nothing was changed. That is the whole idea.")
+            say(f"\n{NEXT}")
             return 0
         thinking = time.monotonic() - asked
 
@@ -107,12 +112,7 @@ async def demo(home: Path, *, yes: bool) -> int:
         step(10, "And all of it is on record.")
         trail(home)
         took = time.monotonic() - started - thinking
-        say(
-            f"\nDone in {took:.0f} s. Next, with your AI client: `quarterdeck world` runs this system to practise on, "
-            "and says how.\n`quarterdeck install CLIENT` connects it to your cluster; `quarterdeck doctor` checks "
-            "that.\nThe agent by itself: `quarterdeck diagnose` in a terminal, `quarterdeck agents` for A2A, REST and "
-            "alerts."
-        )
+        say(f"\nDone in {took:.0f} s. {NEXT}")
         return 0 if outcome in ("recovered", "refused") else 1
 
 

@@ -15,6 +15,7 @@ from quarterdeck.deck.checks import FAIL, OK, WARN, Finding
 from quarterdeck.keel.errors import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from concurrent.futures import Future
 
 PATIENCE_S = 60.0
@@ -32,45 +33,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    found = examine(quiet=arguments.json)
-    if arguments.json:
-        print(json.dumps([asdict(finding) for finding in found], indent=2, ensure_ascii=False))
-    else:
-        for finding in found:
-            print(f"{MARKS[finding.status]}  {finding.what}: {finding.detail}")
-            if finding.mend:
-                print(f"      → {finding.mend}")
-        print(verdict(found))
+    found: list[Finding] = []
+    for finding in examine(quiet=arguments.json):
+        found.append(finding)
+        if not arguments.json:
+            mend = f"\n      → {finding.mend}" if finding.mend else ""
+            print(f"{MARKS[finding.status]}  {finding.what}: {finding.detail}{mend}", flush=True)
+    print(
+        json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False) if arguments.json else verdict(found)
+    )
     return 1 if any(finding.status == FAIL for finding in found) else 0
 
 
-def examine(*, quiet: bool) -> list[Finding]:
-    """All findings, in the order of the checks. A check that hangs is reported as such and left behind."""
+def examine(*, quiet: bool) -> Iterator[Finding]:
+    """The findings as they come, in the order of the checks. A check that hangs is reported as such and left behind."""
     try:
         settings = checks.settings()
     except Refusal as error:
-        return [*checks.python(None), Finding(FAIL, "settings", str(error), "")]
+        yield from [*checks.python(None), Finding(FAIL, "settings", str(error), "")]
+        return
     pool = ThreadPoolExecutor(len(checks.ALL))
     running: list[tuple[str, Future[list[Finding]]]] = [
         (check.__name__, pool.submit(check, settings)) for check in checks.ALL
     ]
     started = time.monotonic()
-    found: list[Finding] = []
     for name, future in running:
         _progress(name, started, quiet)
         try:
-            found += future.result(max(0.1, PATIENCE_S - (time.monotonic() - started)))
+            found = future.result(max(0.1, PATIENCE_S - (time.monotonic() - started)))
         except TimeoutError:
-            found.append(
-                Finding(FAIL, name, f"no answer within {PATIENCE_S:.0f} s", "try again, or look at what hangs")
-            )
+            found = [Finding(FAIL, name, f"no answer within {PATIENCE_S:.0f} s", "try again, or look at what hangs")]
         except Refusal as error:
-            found.append(Finding(FAIL, name, str(error), ""))
+            found = [Finding(FAIL, name, str(error), "")]
         except Exception as error:  # one broken check must not hide the others
-            found.append(Finding(FAIL, name, f"the check itself failed ({type(error).__name__}: {error})"[:300], ""))
-    _progress("", started, quiet)
+            found = [Finding(FAIL, name, f"the check itself failed ({type(error).__name__}: {error})"[:300], "")]
+        _progress("", started, quiet)
+        yield from found
     pool.shutdown(wait=False, cancel_futures=True)
-    return found
 
 
 def _progress(name: str, started: float, quiet: bool) -> None:

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.show:
         print(render(client, {client.key: entries}), end="")
         return 0
-    path = place(client, project=arguments.project)
+    path = place(client, project=arguments.project, dry_run=arguments.dry_run)
     before = read(path)
     if _commented(client, path, before, entries):
         print(f"{path} is up to date already.")
@@ -114,17 +114,20 @@ def environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     return kept, withheld
 
 
-def place(client: AiClient, *, project: bool) -> Path:
+def place(client: AiClient, *, project: bool, dry_run: bool = False) -> Path:
     if project:
         if not client.project:
             raise Refusal(f"{client.title} has no file inside a project. Leave --project out.")
         return Path.cwd() / client.project
     path = client.file(sys.platform, os.environ, Path.home())
     if not path.parent.is_dir() and not client.makes_own_folder:
-        raise Refusal(
-            f"{client.title} does not seem to be installed: there is no folder {path.parent}. Start it once and try "
-            f"again, or see what to write with `quarterdeck install {client.name} --print`."
-        )
+        missing = f"{client.title} does not seem to be installed: there is no folder {path.parent}."
+        if not dry_run:
+            raise Refusal(
+                f"{missing} Start it once and try again, or see what to write with `quarterdeck install {client.name} "
+                "--print`."
+            )
+        print(f"{missing} This would be written once it is there:\n")
     return path.resolve()  # a linked file stays a link
 
 

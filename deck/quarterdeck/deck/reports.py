@@ -7,7 +7,9 @@ import json
 from dataclasses import asdict
 from datetime import datetime
 
+from quarterdeck.agents.remediation.report import Report
 from quarterdeck.agents.remediation.reports import PAGE, Reports, Row
+from quarterdeck.deck.screen import cut
 from quarterdeck.keel.answers import clip
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import load
@@ -21,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", default="", help="only this kind, such as oom_killed or database_locked")
     parser.add_argument("--last", type=int, default=20, metavar="N", help=f"at most N, up to {PAGE} (default 20)")
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the N newest: the next page")
+    parser.add_argument("--evidence", action="store_true", help="for show: with the text of each piece of evidence")
     parser.add_argument("--json", action="store_true", help="as JSON, one line a report in a list")
 
 
@@ -31,7 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
         if len(words) != 1:
             raise Refusal("Name one report: `quarterdeck reports show ID`. `quarterdeck reports` lists them.")
         report = reports.get(words[0]).cleaned()
-        print(report.json_text() if arguments.json else report.markdown_text())
+        if arguments.json:
+            print(report.json_text())
+        else:
+            print(report.markdown_text() if arguments.evidence else without_evidence(report))
         return 0
     if arguments.what == "search":
         rows = reports.search(" ".join(words), arguments.last, arguments.skip, arguments.service, arguments.kind)
@@ -56,7 +62,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def without_evidence(report: Report) -> str:
+    """The report without what the tools answered, which is most of its length."""
+    count = len(report.evidence) + report.left_out
+    text = report.model_copy(update={"evidence": [], "left_out": 0}).markdown_text()
+    if not count:
+        return text
+    pieces = "1 piece" if count == 1 else f"{count} pieces"
+    shown = f"{pieces} of evidence; `quarterdeck reports show {report.id} --evidence` shows the texts."
+    return text.replace("\n## Evidence\n\nThere is none.", f"\n## Evidence\n\n{shown}")
+
+
 def line(row: Row) -> str:
     when = datetime.fromtimestamp(row.created).astimezone()
-    where = clip(row.service or "-", 40)
-    return f"{row.id}  {when:%Y-%m-%d %H:%M}  {row.outcome:<10} {where}  {row.kind}: {clip(row.title, 100)}"
+    where = cut(row.service or "-", 40)
+    return f"{row.id}  {when:%Y-%m-%d %H:%M %Z}  {row.outcome:<10} {where}  {row.kind}: {cut(row.title, 100)}"

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif not install.write(client, path, before, document, dry_run=arguments.dry_run):
         return 0
     if not arguments.dry_run:
-        print(f"\nTaken out: {', '.join(names)}. {client.after}")
+        print(f"\nTaken out: {', '.join(names)}. {client.gone}")
         if kept := install.copies(path):
             print("Copies of the file as it was before each change; delete them when you need them no more:")
             print("\n".join(f"    {copy}" for copy in kept))

@@ -314,3 +314,25 @@ def test_every_client_stands_in_the_documents_and_in_the_help(capsys: pytest.Cap
         main.main(["install", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert ", ".join(CLIENTS) in shown
+
+
+def test_a_dry_run_shows_what_would_be_written_for_a_client_that_is_not_there(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = file_of("codex", home).parent
+    folder.rmdir()
+    assert run("codex", dry_run=True) == 0
+    said = capsys.readouterr().out
+    assert "Codex does not seem to be installed" in said
+    assert "+[mcp_servers.quarterdeck-kubectl]" in said
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_after_uninstalling_nobody_is_told_to_look_for_the_servers(
+    client: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(client)
+    capsys.readouterr()
+    remove(client)
+    assert "shows the servers" not in capsys.readouterr().out

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.what == "run":
         return serve(free=arguments.free_ports, speed=arguments.speed)
     if arguments.what == "faults":
-        return talk("GET", "/", listing=True)
+        return list_faults()
     name = urllib.parse.quote(arguments.fault or "", safe="")
     if arguments.what == "clear":
         return talk("POST", f"/clear/{name}" if name else "/clear")
@@ -71,7 +71,19 @@ def run(arguments: argparse.Namespace) -> int:
     return talk("POST", f"/inject/{name}", after=True)
 
 
-def talk(method: str, path: str, *, listing: bool = False, after: bool = False) -> int:
+def list_faults() -> int:
+    """What can break, whether or not a world is running."""
+    from quarterdeck.titanium.faults import FAULTS
+
+    for fault in FAULTS.values():
+        print(f"{fault.name:<22} {fault.words}")
+    if running():
+        return talk("GET", "/")
+    print("No practice world is running. `quarterdeck world` starts one.")
+    return 0
+
+
+def talk(method: str, path: str, *, after: bool = False) -> int:
     try:
         said = asked(note().read_text().strip(), method, path)
     except urllib.error.HTTPError as error:
@@ -80,9 +92,6 @@ def talk(method: str, path: str, *, listing: bool = False, after: bool = False) 
     except (OSError, ValueError):
         print("No practice world is running. Start one in another terminal with `quarterdeck world`.", file=sys.stderr)
         return 1
-    if listing:
-        for name, words in said["faults"].items():
-            print(f"{name:<22} {words}")
     print(f"active: {', '.join(said['active']) or 'nothing is broken'}")
     if after:
         print(
