@@ -201,3 +201,30 @@ async def test_a_yes_in_the_ledger_of_another_caller_does_not_help(ship: Start) 
         started.changes.grant(pending.id, "terminal of other")
         assert (await call(client, "answer_task", task=view["task"]))["state"] == "input_required"
     assert started.crew.granted == []
+
+
+async def test_after_a_grant_in_a_shared_ledger_the_used_approval_is_named_no_more(ship: Start) -> None:
+    from quarterdeck.keel.changes import Change, Target
+    from quarterdeck.keel.identity import Caller
+
+    started = await ship()
+    change = Change("kubectl", "scale_deployment", "scale", (Target("deployment", "blog"),), "1", "3", "back", "exact")
+    pending = started.changes.request(change, Caller("agent:crew"))
+    async with started.client() as client:
+        view = await call(client, "delegate", agent="crew", text=f"change {pending.id.removeprefix('ch-')}")
+        assert f"quarterdeck approve {pending.id}" in view["next"]
+        started.changes.grant(pending.id, "terminal of me")
+        for tool in ("wait_for_task", "check_task"):
+            seen = await call(client, tool, task=view["task"], **({"wait_s": 0} if tool == "wait_for_task" else {}))
+            assert seen["state"] == "input_required"
+            assert pending.id not in seen["next"]
+            assert f"wait_for_task {view['task']}" in seen["next"]
+
+
+async def test_a_list_without_tasks_says_how_to_begin_and_one_task_is_one_task(ship: Start) -> None:
+    started = await ship()
+    async with started.client() as client:
+        assert (await call(client, "list_tasks"))["summary"] == "no tasks yet; delegate gives an agent work"
+        await call(client, "delegate", agent="crew", text="hello")
+        assert (await call(client, "list_tasks"))["summary"] == "1 task"
+        assert (await call(client, "list_tasks", state="failed"))["summary"] == "no such task"

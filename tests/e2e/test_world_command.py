@@ -161,7 +161,7 @@ def test_a_note_of_a_world_that_has_gone_is_no_world(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), SomebodyElse) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         note.write_text(f"http://127.0.0.1:{other.server_port}")
-        code, said = quarterdeck(tmp_path, "world", "faults")
+        code, said = quarterdeck(tmp_path, "world", "clear")
         other.shutdown()
     assert (code, "No practice world is running" in said) == (1, True)
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from quarterdeck.deck.serve import listen
+from quarterdeck.deck.serve import bind
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -18,7 +18,7 @@ async def test_answers_leave_at_once(host: str) -> None:
         writer.close()
 
     try:
-        listener = listen(host, 0)
+        listener = bind(host, 0)
     except Exception:
         if host == "::1":
             pytest.skip("no IPv6 here")

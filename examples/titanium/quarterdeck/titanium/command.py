@@ -84,12 +84,15 @@ def list_faults() -> int:
 
 
 def talk(method: str, path: str, *, after: bool = False) -> int:
+    address = running()  # asked first: the port of a world that has gone may be another program's now
     try:
-        said = asked(note().read_text().strip(), method, path)
+        said = asked(address, method, path) if address else None
     except urllib.error.HTTPError as error:
         print(json.load(error).get("error", "refused"), file=sys.stderr)
         return 2
     except (OSError, ValueError):
+        said = None
+    if said is None:
         print("No practice world is running. Start one in another terminal with `quarterdeck world`.", file=sys.stderr)
         return 1
     print(f"active: {', '.join(said['active']) or 'nothing is broken'}")
