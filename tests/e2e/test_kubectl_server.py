@@ -265,8 +265,9 @@ async def test_secrets_and_environment_values_stay_hidden(world: PracticeWorld, 
 
 async def test_use_of_cpu_and_memory_is_shown_or_said_to_be_unknown(world: PracticeWorld, settings: Settings) -> None:
     async with Client(create_server(settings)) as client:
-        _, pods = await call(client, "top_pods", label_selector="app=user-service")
+        said, pods = await call(client, "top_pods", label_selector="app=user-service")
         assert pods["total"] == 2
+        assert said.startswith("2 pods in namespace ")
         memory = [row["memory_mib"] for row in (await call(client, "top_pods"))[1]["rows"]]
         assert memory == sorted(memory, reverse=True)
         _, nodes = await call(client, "top_nodes")

@@ -85,3 +85,9 @@ async def test_without_a_dialog_there_is_one_request_and_the_terminal_decides(
         done = await call(client, "answer_task", task=view["task"], wait_s=60)  # as `next` says
     assert done["state"] == "completed"
     assert "Recovered" in done["output"]
+
+
+def test_a_browser_at_the_agents_address_is_told_what_is_there(agent: Agent) -> None:
+    answer = agent.get("/", token="reader")
+    assert answer.status_code == 200
+    assert f"{agent.url}/remediation" in answer.text

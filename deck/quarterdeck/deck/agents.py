@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from quarterdeck.deck.serve import bind, loopback
 from quarterdeck.keel import signals
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import load
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+    from quarterdeck.agents.runtime.app import Runtime
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     import uvicorn
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
 
     from quarterdeck.agents.remediation.card import REMEDIATION
     from quarterdeck.agents.remediation.rest import routes
@@ -41,11 +51,22 @@ def run(arguments: argparse.Namespace) -> int:
     listener = bind(host, settings.agents.port if arguments.port is None else arguments.port)
     shown = f"[{host}]" if ":" in host else host
     url = (arguments.url or f"http://{shown}:{listener.getsockname()[1]}").rstrip("/")
-    app = create_app([REMEDIATION], settings, lambda: crew(settings), url, host=host, routes=routes)
+    served = {
+        "A2A": f"{url}/remediation   card {url}/remediation/.well-known/agent-card.json",
+        "REST": f"POST {url}/agent/diagnose   GET {url}/agent/report/ID   GET {url}/agent/reports",
+        "alerts": f"POST {url}/agent/alerts (Alertmanager webhook)   health {url}/healthz",
+    }
+    lines = "\n".join(f"{name:<8} {where}" for name, where in served.items())
+
+    async def index(_: Request) -> Response:
+        return PlainTextResponse(f"Quarterdeck's headless agents: programs talk to them.\n\n{lines}\n")
+
+    def all_routes(runtime: Runtime) -> list[BaseRoute]:
+        return [Route("/", index), *routes(runtime)]
+
+    app = create_app([REMEDIATION], settings, lambda: crew(settings), url, host=host, routes=all_routes)
     log_to_stderr()
-    print(f"A2A      {url}/remediation   card {url}/remediation/.well-known/agent-card.json", file=sys.stderr)
-    print(f"REST     POST {url}/agent/diagnose   GET {url}/agent/report/ID   GET {url}/agent/reports", file=sys.stderr)
-    print(f"alerts   POST {url}/agent/alerts (Alertmanager webhook)   health {url}/healthz", file=sys.stderr)
+    print(lines, file=sys.stderr)
     print("Ctrl-C stops; what is unfinished goes on at the next start.", file=sys.stderr, flush=True)
     config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5, h11_max_incomplete_event_size=64 * 1024)
     with listener:

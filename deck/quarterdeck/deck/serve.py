@@ -23,7 +23,7 @@ SERVERS = ("stats", "kubectl", "logs", "bridge")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s {stats,kubectl,logs,all} ... [--http [--host HOST] [--port PORT]]"
+    parser.usage = "%(prog)s {stats,kubectl,logs,bridge,all} ... [--http [--host HOST] [--port PORT]]"
     parser.description = (
         "Run one MCP server over stdio, as AI clients do by themselves after `quarterdeck install`; or, with --http, "
         "several on one port, for clients that are given an address."

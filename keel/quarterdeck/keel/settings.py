@@ -283,7 +283,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         if first["type"] == "extra_forbidden":
-            raise Refusal(f"There is no setting {where[:80]!r}{_near(first['loc'])}. It stands in {path}.") from None
+            raise Refusal(f"There is no setting {where[:80]!r}; it stands in {path}.{_near(first['loc'])}") from None
         source = variable(where) if variable(where) in environ else path
         raise Refusal(
             f"Setting {where}: {first['msg'].removeprefix('Value error, ')}. It stands in {source}."
@@ -309,7 +309,7 @@ def _near(place: tuple[int | str, ...]) -> str:
             return ""
         model = inner
     near = get_close_matches(str(place[-1]), model.model_fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(model.model_fields)}"
+    return f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(model.model_fields)}."
 
 
 def variable(where: str) -> str:

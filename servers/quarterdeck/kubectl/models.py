@@ -224,7 +224,7 @@ class Top(Answer):
             f"{r.name}  {r.cpu_millicores}m CPU  {r.memory_mib} MiB{f'  {r.note}' if r.note else ''}" for r in self.rows
         ]
         more = [f"({self.left_out} more that use less)"] if self.left_out else []
-        return "\n".join([f"{self.total} in {self.where}, most memory first", *rows, *more])
+        return "\n".join([f"{self.total} {self.where}, most memory first", *rows, *more])
 
 
 Severity = Literal["high", "medium", "low"]

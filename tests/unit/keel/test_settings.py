@@ -86,7 +86,7 @@ def test_an_unknown_setting_is_named_with_what_it_may_have_meant(tmp_path: Path)
     said = refusal(tmp_path, '[logs]\nloki_ulr = "x"\n')
     assert "logs.loki_ulr" in said
     assert "'loki_url'" in said
-    assert "there are" in refusal(tmp_path, "[zzz]\nx = 1\n")
+    assert "There are" in refusal(tmp_path, "[zzz]\nx = 1\n")
 
 
 def test_a_wrong_value_is_named_with_where_it_stands(tmp_path: Path) -> None:
@@ -138,3 +138,12 @@ def test_slips_of_the_pen_in_variable_names_are_found() -> None:
 def test_settings_cannot_be_changed_once_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load({"XDG_CONFIG_HOME": "/nowhere"}).changes.default = "deny"  # type: ignore[misc]
+
+
+def test_a_slip_in_the_file_is_answered_in_whole_sentences(tmp_path: Path) -> None:
+    path = tmp_path / "q.toml"
+    path.write_text('[kubectl]\nnamspace = "x"\n')
+    path.chmod(0o600)
+    with pytest.raises(Refusal) as told:
+        load({"QUARTERDECK_CONFIG": str(path)})
+    assert str(told.value) == f"There is no setting 'kubectl.namspace'; it stands in {path}. Did you mean 'namespace'?"
