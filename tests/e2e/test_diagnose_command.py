@@ -68,8 +68,10 @@ class Terminal:
     def __init__(self, environment: dict[str, str], *arguments: str) -> None:
         self.ours, theirs = pty.openpty()
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments], env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-        )
+            [*COMMAND, *arguments], env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            # A terminal's programs heed Ctrl-C, also when the suite itself runs in some script's background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
         os.close(theirs)
         self.said = ""
 

@@ -32,6 +32,7 @@ from quarterdeck.keel.settings import Settings, load
 from quarterdeck.titanium.images import Behaviour
 from quarterdeck.titanium.story import PracticeWorld, practice_world
 
+pytestmark = pytest.mark.weather
 ALLOW = '[[changes.rules]]\ndecision = "allow"\ncaller = "agent:remediation"\ntool = "{tool}"\n'
 RESTART = "restart_deployment"
 
@@ -298,24 +299,17 @@ async def test_a_restart_that_does_not_help_is_escalated(world: PracticeWorld, s
         assert not report.done[0].undone
 
 
-@pytest.mark.parametrize("tool", [RESTART, "*"])
-async def test_a_change_that_makes_things_worse_is_undone_and_escalated(
-    tool: str, world: PracticeWorld, service: str, tmp_path: Path
+async def test_a_restart_that_makes_things_worse_is_escalated_and_nothing_else_is_rolled_back(
+    world: PracticeWorld, service: str, tmp_path: Path
 ) -> None:
-    """By a new grant where policy only allows the first; by the rule itself where that covers both."""
     world.call(lambda inside: inside._cures.clear())
-    async with agent_in(settings_of(tmp_path, world, ALLOW.format(tool=tool), AGENTS_HEALTHY_S="4")) as agent:
+    async with agent_in(settings_of(tmp_path, world, ALLOW.format(tool="*"), AGENTS_HEALTHY_S="4")) as agent:
         run = await agent.start(service)
         await eventually(lambda: said(agent.engine, run, "Watching"), "it watches")
         world.call(lambda inside: inside.behave("blog-service", Behaviour(dies=("panic: gone",), lives=0.1)))
-        if tool == RESTART:
-            agent.approve(await agent.asked(run))
         report = await agent.report(run)
-        assert (report.outcome, [done.tool for done in report.done]) == ("escalated", [RESTART, "rollback_deployment"])
-        assert report.done[0].undone
-        asked = any(item.kind == "question" for item in await agent.engine.items(run))
-        assert asked is (tool == RESTART)
-        assert report.done[1].granted_by == ("kim in a terminal" if tool == RESTART else "policy rule 1")
+        assert (report.outcome, [done.tool for done in report.done]) == ("escalated", [RESTART])
+        assert not report.done[0].undone
 
 
 async def test_what_policy_allows_runs_without_asking_and_what_it_denies_is_reported(

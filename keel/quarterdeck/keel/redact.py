@@ -55,9 +55,10 @@ _PEM_KEY = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     # A key with its end; or without one, as far as it looks like a key: it must not hide what comes after it.
-    (re.compile(rf"{_PEM_KEY}(?:[^-]|-(?!----))*+-----END [A-Z0-9 ]{{0,40}}KEY(?: BLOCK)?-----"), MARK),
+    # No possessive groups here: Python before 3.11.4 matches them wrongly.
+    (re.compile(rf"{_PEM_KEY}[^-]*+(?:-(?!----)[^-]*+)*-----END [A-Z0-9 ]{{0,40}}KEY(?: BLOCK)?-----"), MARK),
     (
-        re.compile(rf"{_PEM_KEY}(?:(?:\s|\\[rn])++[A-Za-z0-9+/=]{{16,}}+)*+(?:(?:\s|\\[rn])++[A-Za-z0-9+/]+={{1,2}})?"),
+        re.compile(rf"{_PEM_KEY}(?:(?:\s|\\[rn])+[A-Za-z0-9+/=]{{16,}}+)*(?:(?:\s|\\[rn])+[A-Za-z0-9+/]+={{1,2}})?"),
         MARK,
     ),
     (
