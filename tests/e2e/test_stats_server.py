@@ -64,7 +64,7 @@ async def until(
     stats: Client[Any], fits: Callable[[dict[str, Any]], bool], tool: str, **arguments: Any
 ) -> dict[str, Any]:
     async with asyncio.timeout(30):
-        while not fits(found := await ask(stats, tool, **arguments)):
+        while not fits(found := await ask(stats, tool, **arguments)):  # noqa: ASYNC110  nobody tells when
             await asyncio.sleep(0.02)
     return found
 

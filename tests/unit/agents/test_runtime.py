@@ -20,7 +20,9 @@ from a2a.types.a2a_pb2 import (
 from a2a.utils.errors import A2AError, InvalidParamsError, TaskNotFoundError, UnsupportedOperationError
 
 from quarterdeck.agents.runtime.tasks import data_part
+from quarterdeck.agents.runtime.tasks import task as task_of
 from quarterdeck.keel.changes import Change, Changes, Target
+from quarterdeck.keel.flows import Flow, Item, Question
 from quarterdeck.keel.identity import Caller
 
 from .conftest import Serve, runs, said
@@ -310,3 +312,12 @@ async def test_the_card_says_where_and_how_the_agent_is_reached(serve: Serve, pa
         assert {one["protocolBinding"] for one in card["supportedInterfaces"]} == {"JSONRPC", "HTTP+JSON"}
         assert card["capabilities"] == {"streaming": True, "pushNotifications": True, "extendedAgentCard": True}
         assert response.headers["etag"]
+
+
+def test_a_question_that_was_answered_between_two_looks_is_not_asked_any_more() -> None:
+    question = Question("q1", "f", "Which colour?", {}, 0.0, 9.0)
+    flow = Flow("f", "n", "waiting", 0.0, 1.0, "", question, argument={"message": {"messageId": "m"}, "context": "c"})
+    asked = Item(1, "question", "Which colour?", 0.5, question="q1")
+    answered = Item(2, "answer", "blue", 0.9, data={"by": "kim", "text": "blue"}, question="q1")
+    assert task_of(flow, [asked]).status.state == TaskState.TASK_STATE_INPUT_REQUIRED
+    assert task_of(flow, [asked, answered]).status.state == TaskState.TASK_STATE_WORKING

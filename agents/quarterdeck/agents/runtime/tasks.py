@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from a2a.types.a2a_pb2 import (
@@ -86,6 +87,8 @@ def task(flow: Flow, items: Iterable[Item]) -> Task:
             case "answer":
                 found.history.append(_answer(flow, item))
                 latest = None
+                if flow.question is not None and item.question == flow.question.id:
+                    flow = replace(flow, state="working")  # it was answered between two looks at the database
             case "progress":
                 latest = said(flow, item)
     for number, made in enumerate(_made(flow)):
