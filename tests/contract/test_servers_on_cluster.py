@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,11 @@ async def test_each_kind_of_failure_is_found_first_and_named(
     cluster.apply(web(image, 1))
     fails(cluster, *states)
     async with Client(kubectl_server(settings)) as kubectl:
-        found = await ask(kubectl, "find_problems")
+        for _ in range(200):  # between two ends it looks like a rollout for a moment
+            found = await ask(kubectl, "find_problems")
+            if found["problems"] and found["problems"][0]["reason"] != "rollout in progress":
+                break
+            await asyncio.sleep(0.1)
         worst = found["problems"][0]
         assert worst["what"] == "Deployment web"
         assert reason in worst["reason"] or (reason == "ImagePull" and "Image" in worst["reason"])

@@ -522,7 +522,7 @@ class Changes:
         try:
             if not self._ready:
                 (self.home / "changes.db").chmod(0o600)
-                db.execute("PRAGMA journal_mode = WAL")
+                _write_ahead(db)
                 db.executescript(SCHEMA + audit.SCHEMA)
                 if "key" not in {row[1] for row in db.execute("PRAGMA table_info(changes)")}:  # made by 0.1
                     with suppress(sqlite3.OperationalError):  # by another process in the same moment
@@ -533,6 +533,19 @@ class Changes:
             yield db
         finally:
             db.close()
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Of several processes that open a new ledger at once one may switch it; SQLite does not let the others wait."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
 
 
 def _new_id() -> str:
