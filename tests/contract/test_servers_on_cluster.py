@@ -83,9 +83,9 @@ async def test_each_kind_of_failure_is_found_first_and_named(
     cluster.apply(web(image, 1))
     fails(cluster, *states)
     async with Client(kubectl_server(settings)) as kubectl:
-        for _ in range(200):  # between two ends it looks like a rollout for a moment
+        for _ in range(200):  # between two ends it looks better for a moment
             found = await ask(kubectl, "find_problems")
-            if found["problems"] and found["problems"][0]["reason"] != "rollout in progress":
+            if found["problems"] and found["problems"][0]["severity"] == "high":
                 break
             await asyncio.sleep(0.1)
         worst = found["problems"][0]
