@@ -94,8 +94,12 @@ async def test_each_kind_of_failure_is_found_first_and_named(
         assert worst["severity"] == "high"
         said = str(worst).lower()
         assert evidence.lower() in said
-        pod = (await ask(kubectl, "list_pods", status="unhealthy"))["pods"][0]["name"]
-        told = await ask(kubectl, "describe_pod", pod_name=pod)
+        for _ in range(200):
+            pods = (await ask(kubectl, "list_pods", status="unhealthy"))["pods"]
+            told = await ask(kubectl, "describe_pod", pod_name=pods[0]["name"]) if pods else {}
+            if told.get("why_unhealthy"):
+                break
+            await asyncio.sleep(0.1)
         assert told["why_unhealthy"]
         assert told["owner"].startswith("ReplicaSet web-")
         assert "blue" not in str(told)  # the value of an environment variable
