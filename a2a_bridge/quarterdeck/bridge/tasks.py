@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from quarterdeck.keel import sqlitefile
 from quarterdeck.keel.answers import one_line
 from quarterdeck.keel.errors import Refusal
 
@@ -155,13 +156,7 @@ class Memory:
         return _in_transaction(self._there, work)
 
     def _open(self, patience: float) -> sqlite3.Connection:
-        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._home / "bridge.db"
-        fresh = not path.exists()
-        db = sqlite3.connect(path, timeout=PATIENTLY_S, isolation_level=None, check_same_thread=False)
-        if fresh:
-            path.chmod(0o600)
-        db.execute("PRAGMA journal_mode = WAL")
+        db = sqlitefile.connect(self._home / "bridge.db", PATIENTLY_S, check_same_thread=False)
         db.execute("PRAGMA synchronous = NORMAL")  # survives every kill; a power cut may cost the last moment
         db.executescript(SCHEMA)
         db.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")

@@ -24,7 +24,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.keel import audit
+from quarterdeck.keel import audit, sqlitefile
 from quarterdeck.keel.answers import one_line, plain, visible
 from quarterdeck.keel.durations import say_duration
 from quarterdeck.keel.errors import Denied, Refusal
@@ -517,12 +517,10 @@ class Changes:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        db = sqlite3.connect(self.home / "changes.db", timeout=BUSY_S, isolation_level=None)
+        db = sqlitefile.connect(self.home / "changes.db", BUSY_S)
         try:
             if not self._ready:
                 (self.home / "changes.db").chmod(0o600)
-                _write_ahead(db)
                 db.executescript(SCHEMA + audit.SCHEMA)
                 if "key" not in {row[1] for row in db.execute("PRAGMA table_info(changes)")}:  # made by 0.1
                     with suppress(sqlite3.OperationalError):  # by another process in the same moment
@@ -533,19 +531,6 @@ class Changes:
             yield db
         finally:
             db.close()
-
-
-def _write_ahead(db: sqlite3.Connection) -> None:
-    """Of several processes that open a new ledger at once one may switch it; SQLite does not let the others wait."""
-    until = time.monotonic() + BUSY_S
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.02)
 
 
 def _new_id() -> str:

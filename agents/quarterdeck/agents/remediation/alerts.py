@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from quarterdeck.agents.remediation.turns import private
+from quarterdeck.keel import sqlitefile
 from quarterdeck.keel.answers import clip, plain
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.redact import redact
@@ -120,10 +120,7 @@ class Alerts:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         try:
-            self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            private(self._home / "alerts.db")
-            with closing(sqlite3.connect(self._home / "alerts.db", timeout=10, isolation_level=None)) as db:
-                db.execute("PRAGMA journal_mode = WAL")
+            with closing(sqlitefile.connect(self._home / "alerts.db", 10)) as db:
                 db.execute("PRAGMA synchronous = NORMAL")
                 db.executescript(SCHEMA)
                 db.execute("BEGIN IMMEDIATE")

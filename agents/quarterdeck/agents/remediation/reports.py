@@ -17,6 +17,7 @@ from typing import Any
 
 from quarterdeck.agents.remediation.judgement import same_name
 from quarterdeck.agents.remediation.report import Once, Report, Similar
+from quarterdeck.keel import sqlitefile
 from quarterdeck.keel.answers import one_line
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import Settings
@@ -165,12 +166,10 @@ class Reports:
     @contextmanager
     def _open(self, what: str) -> Iterator[sqlite3.Connection]:
         try:
-            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+            db = sqlitefile.connect(self.path, BUSY_S)
             try:
                 if not self._ready:
                     self.path.chmod(0o600)
-                    db.execute("PRAGMA journal_mode = WAL")
                     db.executescript(SCHEMA)
                     self._ready = True
                 yield db

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from quarterdeck.keel import sqlitefile
 from quarterdeck.keel.errors import Refusal
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS turns (target TEXT PRIMARY KEY, flow TEXT NOT NULL)"
@@ -32,10 +33,7 @@ def give_back(home: Path, flow: str) -> None:
 @contextmanager
 def _writing(home: Path) -> Iterator[sqlite3.Connection]:
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        private(home / "turns.db")
-        with closing(sqlite3.connect(home / "turns.db", timeout=10, isolation_level=None)) as db:
-            db.execute("PRAGMA journal_mode = WAL")
+        with closing(sqlitefile.connect(home / "turns.db", 10)) as db:
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(SCHEMA)
             db.execute("BEGIN IMMEDIATE")
@@ -43,8 +41,3 @@ def _writing(home: Path) -> Iterator[sqlite3.Connection]:
             db.execute("COMMIT")
     except (OSError, sqlite3.Error) as error:
         raise Refusal(f"{home / 'turns.db'} cannot be used ({error}). Free space or mend its permissions.") from None
-
-
-def private(path: Path) -> None:
-    """Make the file for its owner's eyes before anything is written into it, or into what SQLite puts beside it."""
-    path.touch(mode=0o600)

@@ -16,6 +16,7 @@ from pathlib import Path
 from a2a.types.a2a_pb2 import TaskPushNotificationConfig
 from google.protobuf.json_format import MessageToJson, Parse
 
+from quarterdeck.keel import sqlitefile
 from quarterdeck.keel.errors import Refusal
 
 MOST_OF_ONE = 10
@@ -48,13 +49,7 @@ class Pushes:
 
     @contextmanager
     def _db(self) -> Iterator[sqlite3.Connection]:
-        new = not self._path.exists()
-        if new:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._path.touch(mode=0o600)
-        with closing(sqlite3.connect(self._path, timeout=10, isolation_level=None)) as db:
-            if new:
-                db.execute("PRAGMA journal_mode = WAL")
+        with closing(sqlitefile.connect(self._path, 10)) as db:
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(SCHEMA)
             yield db
