@@ -67,7 +67,6 @@ card = AgentCard(name="echo", description="echo", version="1", capabilities=Agen
     default_input_modes=["text/plain"], default_output_modes=["text/plain"],
     supported_interfaces=[AgentInterface(url="http://127.0.0.1/", protocol_binding="JSONRPC", protocol_version="1.0")],
     skills=[AgentSkill(id="echo", name="echo", description="echo", tags=["echo"])])
-STORES = {}
 """
 )
 SDK_MEMORY = (

@@ -6,9 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from quarterdeck.deck.serve import bind, loopback
+from quarterdeck.deck.serve import bind, refuse_strangers
 from quarterdeck.keel import signals
-from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import load
 
 if TYPE_CHECKING:
@@ -43,11 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = load()
     host = settings.http.host if arguments.host is None else arguments.host
-    if not loopback(host) and not settings.http.tokens and not settings.http.jwks_url:
-        raise Refusal(
-            f"{host} can be reached by others, and no bearer token is configured. Make one with "
-            "`quarterdeck token NAME`, put what it prints into the settings file, and start again; or bind 127.0.0.1."
-        )
+    refuse_strangers(settings, host)
     listener = bind(host, settings.agents.port if arguments.port is None else arguments.port)
     shown = f"[{host}]" if ":" in host else host
     url = (arguments.url or f"http://{shown}:{listener.getsockname()[1]}").rstrip("/")

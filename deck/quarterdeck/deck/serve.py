@@ -61,11 +61,7 @@ def serve_http(names: list[str], settings: Settings, host: str | None, port: int
 
     host = settings.http.host if host is None else host
     port = settings.http.port if port is None else port
-    if not loopback(host) and not settings.http.tokens and not settings.http.jwks_url:
-        raise Refusal(
-            f"{host} can be reached by others, and no bearer token is configured. Make one with "
-            "`quarterdeck token NAME`, put what it prints into the settings file, and start again; or bind 127.0.0.1."
-        )
+    refuse_strangers(settings, host)
     listener = bind(host, port)
     port = listener.getsockname()[1]
     app = http_app(names, settings, host)
@@ -84,14 +80,13 @@ def http_app(names: list[str], settings: Settings, host: str = "127.0.0.1") -> S
     """One app, one path a server, every request checked for Host and Origin, and for a token where tokens are set."""
     from contextlib import AsyncExitStack, asynccontextmanager
 
-    from fastmcp.server.http import HostOriginGuardMiddleware
     from starlette.applications import Starlette
-    from starlette.middleware import Middleware
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse, Response
     from starlette.routing import Route
 
     from quarterdeck.keel import identity
+    from quarterdeck.keel.hosts import guard
     from quarterdeck.keel.telemetry import METRICS
 
     apps = {}
@@ -120,13 +115,6 @@ def http_app(names: list[str], settings: Settings, host: str = "127.0.0.1") -> S
             return PlainTextResponse("A bearer token is needed.\n", 401, {"WWW-Authenticate": "Bearer"})
         return Response(METRICS.page(), media_type="text/plain; version=0.0.4")
 
-    own = [] if host in ("0.0.0.0", "::", "") else [host]
-    guard = Middleware(
-        HostOriginGuardMiddleware,
-        allowed_hosts=[*own, *settings.http.allowed_hosts],
-        allowed_origins=settings.http.allowed_origins,
-        mode="strict",
-    )
     routes = [Route("/", welcome.index(names, allowed)), Route("/healthz", healthz), Route("/metrics", metrics)]
     routes += [Route(f"/{name}", welcome.Hint(name, app, allowed)) for name, app in apps.items()]
     # What a server serves beside MCP, such as the place where agents say that a task went on.
@@ -136,7 +124,16 @@ def http_app(names: list[str], settings: Settings, host: str = "127.0.0.1") -> S
         for route in app.routes
         if isinstance(route, Route) and route.path.startswith(f"/{name}/")
     ]
-    return Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
+    return Starlette(routes=routes, middleware=[guard(settings.http, host)], lifespan=lifespan)
+
+
+def refuse_strangers(settings: Settings, host: str) -> None:
+    """Where others can come in, they need a token."""
+    if not loopback(host) and not settings.http.tokens and not settings.http.jwks_url:
+        raise Refusal(
+            f"{host} can be reached by others, and no bearer token is configured. Make one with "
+            "`quarterdeck token NAME`, put what it prints into the settings file, and start again; or bind 127.0.0.1."
+        )
 
 
 def loopback(host: str) -> bool:

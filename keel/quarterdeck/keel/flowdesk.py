@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -60,7 +60,7 @@ class Desk:
         except TimeoutError:
             raise Refusal(f"Flow {id} has not ended in {timeout_s:g} s. It goes on; ask again later.") from None
 
-    async def watch(self, id: str, after: int = 0) -> AsyncIterator[Item]:
+    async def watch(self, id: str, after: int = 0) -> AsyncGenerator[Item, None]:
         """What happened after the cursor `after` and what goes on happening, until the flow ends."""
         with self.bells.hung(id) as bell:
             while True:

@@ -9,7 +9,7 @@ import asyncio
 import builtins
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -211,7 +211,7 @@ class MemoryEngine:
         ]
         return found[offset : offset + limit]
 
-    async def watch(self, id: str, after: int = 0) -> AsyncIterator[Item]:
+    async def watch(self, id: str, after: int = 0) -> AsyncGenerator[Item, None]:
         run = self._run(id)
         while True:
             while after < len(run.items):

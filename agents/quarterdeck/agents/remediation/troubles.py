@@ -66,7 +66,6 @@ class Trouble:
     cites: list[str] = field(default_factory=list)
     began_s: float | None = None
     words: str = ""
-    no_pods: bool = False
 
     @property
     def any(self) -> bool:
@@ -270,8 +269,6 @@ def _from_workload(workload: Workload, trouble: Trouble) -> None:
     if workload.rollout == "stuck" and workload.cites:
         trouble.stuck = True
         trouble.cite(workload.cites[-1])
-    if workload.wanted and workload.ready == 0:
-        trouble.no_pods = True
 
 
 def _only_new(scene: Scene, service: str) -> bool:

@@ -22,6 +22,7 @@ from quarterdeck.agents.runtime.door import ContextBuilder, Door
 from quarterdeck.agents.runtime.handler import Engine, Handler
 from quarterdeck.agents.runtime.push import Push
 from quarterdeck.keel.changes import Changes
+from quarterdeck.keel.hosts import guard
 from quarterdeck.keel.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -55,8 +56,6 @@ def create_app(
     routes: Routes | None = None,
 ) -> Starlette:
     """The app. `open_engine` gives the engine of flows for as long as the app runs; `url` is where callers reach it."""
-    from fastmcp.server.http import HostOriginGuardMiddleware
-
     changes = Changes.of(settings)
     runtime = Runtime(settings, changes, Approvals(changes), Push(settings.home, settings.agents.push_allow), url)
     bearer = bool(settings.http.tokens or settings.http.jwks_url)
@@ -95,13 +94,6 @@ def create_app(
     async def keys(_: Request) -> Response:
         return JSONResponse(runtime.push.keys())
 
-    own_host = [] if host in ("0.0.0.0", "::", "") else [host]
-    guard = Middleware(
-        HostOriginGuardMiddleware,
-        allowed_hosts=[*own_host, *settings.http.allowed_hosts],
-        allowed_origins=settings.http.allowed_origins,
-        mode="strict",
-    )
     return Starlette(
         routes=[
             Route("/healthz", healthz),
@@ -110,7 +102,10 @@ def create_app(
             *(routes(runtime) if routes is not None else []),
             *mounted,
         ],
-        middleware=[guard, Middleware(Door, http=settings.http, agents=[agent.name for agent in agents])],
+        middleware=[
+            guard(settings.http, host),
+            Middleware(Door, http=settings.http, agents=[agent.name for agent in agents]),
+        ],
         lifespan=lifespan,
     )
 

@@ -7,7 +7,7 @@ import base64
 import json
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
@@ -64,7 +64,7 @@ class Engine(Protocol):
     async def items(self, id: str, after: int = 0) -> list[Item]: ...
     async def whole(self, id: str) -> tuple[Flow, list[Item]]: ...
     async def settled(self, id: str, after: int = 0) -> tuple[Flow, list[Item]]: ...
-    def watch(self, id: str, after: int = 0) -> AsyncIterator[Item]: ...
+    def watch(self, id: str, after: int = 0) -> AsyncGenerator[Item, None]: ...
     async def list(
         self, *, name: str = "", state: str = "", prefix: str = "", limit: int = 100, offset: int = 0
     ) -> list[Flow]: ...
@@ -161,7 +161,7 @@ class Handler(RequestHandler):
         seen = items[-1].cursor if items else 0
         if flow.state in tasks.ENDED or (flow.question is not None and seen > after):
             return
-        async with aclosing(_iterate(self._engine.watch(id, seen))) as news:
+        async with aclosing(self._engine.watch(id, seen)) as news:
             async for item in news:
                 if item.kind == "end":
                     for event in tasks.ending(await self._engine.status(id)):
@@ -319,17 +319,6 @@ def caller_in(context: ServerCallContext) -> Caller:
     if not isinstance(caller, Caller):  # the door puts it there; without it nobody is let in
         raise InternalError("Nobody said who is calling.")
     return caller
-
-
-async def _iterate(items: AsyncIterator[Item]) -> Any:
-    """An async generator over any async iterator, so that it can be closed in order."""
-    try:
-        async for item in items:
-            yield item
-    finally:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            await close()
 
 
 def _write_token(flow: Flow) -> str:

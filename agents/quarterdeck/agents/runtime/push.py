@@ -127,7 +127,7 @@ class Push:
                 log.warning("task %s never began; its push configuration is dropped", task)
                 await asyncio.to_thread(self._pushes.remove, task, delivery.config.id)
                 return
-            async with aclosing(engine.watch(task, delivery.seen)) as items:  # type: ignore[type-var]
+            async with aclosing(engine.watch(task, delivery.seen)) as items:
                 async for item in items:
                     ended = item.kind == "end"
                     for event in tasks.ending(await engine.status(task)) if ended else tasks.events(flow, item):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -48,7 +47,6 @@ class Toolbox:
     ) -> None:
         self._servers, self._caller, self._token = servers, caller, token
         self._slots = asyncio.Semaphore(at_once)
-        self._stack = AsyncExitStack()
         self._clients: dict[str, Client[Any]] = {}
         self._opening: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in servers}
 
