@@ -102,36 +102,28 @@ async def carry_out(
         taken = await asyncio.to_thread(changes.take_by_policy, change, caller, decision.by, key)
     if taken is not None:
         return await _run(ctx, changes, plan, taken)
-    return await _ask(ctx, changes, plan, caller)
+    return await _ask(ctx, changes, plan, caller, key)
 
 
-async def _ask(ctx: Context, changes: Changes, plan: Plan, caller: Caller) -> ChangeAnswer | InputRequiredResult:
+async def _ask(
+    ctx: Context, changes: Changes, plan: Plan, caller: Caller, key: str
+) -> ChangeAnswer | InputRequiredResult:
     pending = await asyncio.to_thread(changes.request, plan.change, caller)
-    message = (
-        f"{plan.change.shown()}\n\nType yes to run exactly this. Request {pending.id}, asked by {one_line(caller.id)}."
+    said = await _put(
+        ctx,
+        changes,
+        pending,
+        f"{plan.change.shown()}\n\nType yes to run exactly this. Request {pending.id}, asked by {one_line(caller.id)}.",
     )
-    fits = len(message) <= DIALOG_CHARACTERS
-    declined = await asyncio.to_thread(changes.was_declined, pending.id)
-    if not fits or declined or not can_ask(ctx):
-        return _approval_required(plan, pending, declined=declined)
-    asked = await ask_form(ctx, "consent", message, FORM, pending.id)
-    if not isinstance(asked, tuple):
-        return asked
-    action, content = asked
-    by = f"{caller.id} in a dialog of {caller.client or 'the client'}"
-    if action == "accept" and _is_yes(content):
-        try:
-            await asyncio.to_thread(changes.grant, pending.id, by)
-        except Refusal:
-            pass  # a terminal was faster: its grant, if still unused, is taken below
-        taken = await asyncio.to_thread(changes.take, plan.change, caller)
+    if not isinstance(said, str):
+        return said
+    if said == "yes":
+        with suppress(Refusal):  # a terminal was faster: its grant, if still unused, is taken below
+            await asyncio.to_thread(changes.grant, pending.id, _in_dialog(caller))
+        taken = await asyncio.to_thread(changes.take, plan.change, caller, key)
         if taken is not None:
             return await _run(ctx, changes, plan, taken)
-        return _approval_required(plan, pending, declined=False)
-    if action in ("accept", "decline"):
-        await asyncio.to_thread(changes.decline, pending.id, by, final=False)
-        return _approval_required(plan, pending, declined=True)
-    return _approval_required(plan, pending, declined=False)
+    return _approval_required(plan, pending, declined=said == "declined")
 
 
 async def ask_about(ctx: Context, changes: Changes, pending: Pending) -> ChangeAnswer | InputRequiredResult:
@@ -141,27 +133,48 @@ async def ask_about(ctx: Context, changes: Changes, pending: Pending) -> ChangeA
     if CHANGE not in caller.scopes:
         raise Denied(f"{caller.id} may not decide on changes (it lacks the scope '{CHANGE}').")
     whose = one_line(pending.caller)
-    message = f"{pending.shown}\n\nType yes to allow exactly this. Request {pending.id}, asked by {whose}."
-    declined = await asyncio.to_thread(changes.was_declined, pending.id)
-    if len(message) <= DIALOG_CHARACTERS and not declined and can_ask(ctx):
-        asked = await ask_form(ctx, "consent", message, FORM, pending.id)
-        if not isinstance(asked, tuple):
-            return asked
-        action, content = asked
-        by = f"{caller.id} in a dialog of {caller.client or 'the client'}"
-        if action == "accept" and _is_yes(content):
-            await asyncio.to_thread(changes.grant, pending.id, by)
-            said = f"Allowed; {whose} carries it out."
-            return ChangeAnswer(status="done", summary=pending.summary, change_id=pending.id, result=said, next="Wait.")
-        if action in ("accept", "decline"):
-            await asyncio.to_thread(changes.decline, pending.id, by, final=False)
-            declined = True
+    said = await _put(
+        ctx,
+        changes,
+        pending,
+        f"{pending.shown}\n\nType yes to allow exactly this. Request {pending.id}, asked by {whose}.",
+    )
+    if not isinstance(said, str):
+        return said
+    if said == "yes":
+        await asyncio.to_thread(changes.grant, pending.id, _in_dialog(caller))
+        result = f"Allowed; {whose} carries it out."
+        return ChangeAnswer(status="done", summary=pending.summary, change_id=pending.id, result=result, next="Wait.")
     return ChangeAnswer(
-        status="declined" if declined else "approval_required",
+        status="declined" if said == "declined" else "approval_required",
         summary=pending.summary,
         change_id=pending.id,
         next=f"Nothing was changed. A person can allow exactly this by running `quarterdeck approve {pending.id}`.",
     )
+
+
+async def _put(
+    ctx: Context, changes: Changes, pending: Pending, message: str
+) -> Literal["yes", "declined", "waiting"] | InputRequiredResult:
+    """Put a request before the person, where this client can show the whole of it and nobody has declined it yet."""
+    if await asyncio.to_thread(changes.was_declined, pending.id):
+        return "declined"
+    if len(message) > DIALOG_CHARACTERS or not can_ask(ctx):
+        return "waiting"
+    asked = await ask_form(ctx, "consent", message, FORM, pending.id)
+    if not isinstance(asked, tuple):
+        return asked
+    action, content = asked
+    if action == "accept" and _is_yes(content):
+        return "yes"
+    if action in ("accept", "decline"):
+        await asyncio.to_thread(changes.decline, pending.id, _in_dialog(caller_of(ctx)), final=False)
+        return "declined"
+    return "waiting"
+
+
+def _in_dialog(caller: Caller) -> str:
+    return f"{caller.id} in a dialog of {caller.client or 'the client'}"
 
 
 def _key_of(ctx: Context) -> str:

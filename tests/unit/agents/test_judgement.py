@@ -15,7 +15,14 @@ from mcp_types import Tool, ToolAnnotations
 from messages_api import Cut, Fail, MessagesApi, Say, Step, Use, serve
 
 from quarterdeck.agents.remediation.comparison import ACT_FROM, Comparison, compare
-from quarterdeck.agents.remediation.judgement import Claims, Judged, Proposal, hold_to_evidence, judge_with_model
+from quarterdeck.agents.remediation.judgement import (
+    Claims,
+    Judged,
+    Proposal,
+    hold_to_evidence,
+    judge_with_model,
+    same_name,
+)
 from quarterdeck.agents.remediation.models import Action, Cause, Diagnosis, Evidence
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.model import Budget, Model
@@ -298,7 +305,8 @@ def test_whatever_a_model_claims_only_what_evidence_bears_is_left(said: Claims) 
             for key in ("deployment", "pod_name", "node")
             if key in diagnosis.action.arguments
         )
-        assert any(target == one.service or target.startswith(f"{one.service}-") for one in diagnosis.causes)
+        meant = [same_name(one.service) for one in diagnosis.causes]  # blog_service is blog-service
+        assert any(same_name(target) == one or same_name(target).startswith(f"{one}-") for one in meant)
         assert diagnosis.action.arguments.get("replicas", 1) >= 1
     lost = len(said.causes) - len(diagnosis.causes) + (said.proposal is not None and diagnosis.action is None)
     assert bool(dropped) >= bool(lost), "nothing is dropped in silence"

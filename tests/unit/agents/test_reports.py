@@ -127,6 +127,16 @@ def test_similar_incidents_are_counted_with_their_ids(reports: Reports) -> None:
     )
 
 
+def test_looking_again_at_an_incident_is_not_having_it_again(reports: Reports) -> None:
+    hour = 1 / 24
+    reports.save(report("rp-mended", ago=2 * hour, outcome="recovered"))
+    reports.save(report("rp-look", ago=1.5 * hour, outcome="reported"))
+    reports.save(report("rp-refused", ago=1.2 * hour, outcome="refused"))
+    mine = reports.save(report("rp-mine", ago=0.5 * hour, outcome="recovered"))
+    assert [one.id for one in reports.similar(mine).reports] == ["rp-mended"]
+    assert [one.id for one in reports.similar(report("rp-next")).reports] == ["rp-mine", "rp-mended"]
+
+
 def test_all_being_well_is_no_incident_to_count(reports: Reports) -> None:
     reports.save(report("rp-0", ago=1, kind="healthy", outcome="healthy"))
     assert reports.similar(report(kind="healthy", outcome="healthy")).count == 0

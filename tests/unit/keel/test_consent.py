@@ -377,10 +377,10 @@ UP = f"run/2 {call_digest('pull_lever', {'position': 'up'})}"
 """How the ledger keeps the key run/2 of that very call."""
 
 
-async def keyed(settings: Settings, key: str, position: str = "up") -> dict[str, Any]:
+async def keyed(settings: Settings, key: str, position: str = "up", handler: Any = None) -> dict[str, Any]:
     from quarterdeck.lever.server import create_server
 
-    async with Client(create_server(settings)) as client:
+    async with Client(create_server(settings), elicitation_handler=handler) as client:
         with acting_as(ME):
             result = await client.call_tool("pull_lever", {"position": position}, meta={"quarterdeck.key": key})
     assert result.structured_content is not None
@@ -416,6 +416,18 @@ async def test_a_keyed_change_that_may_have_been_written_is_not_written_again(
     assert answer["status"] == "failed"
     assert "not known" in answer["next"]
     assert lever.pulls == []
+
+
+async def test_a_keyed_change_that_a_dialog_allowed_is_carried_out_once(
+    settings: Settings, changes: Changes, lever: Lever
+) -> None:
+    handler, asked = answering("accept", {"approve": "yes"})
+    first = await keyed(settings, "run/2", handler=handler)
+    again = await keyed(settings, "run/2", handler=handler)
+    assert (first["status"], again["status"]) == ("done", "done")
+    assert again["change_id"] == first["change_id"]
+    assert len(asked) == 1
+    assert lever.pulls == ["up"]
 
 
 async def test_the_same_keyed_call_while_the_first_goes_on_waits_for_it(

@@ -61,9 +61,11 @@ async def _remediate(argument: Json, evidence: list[Evidence], done: list[Done])
     if found["unknown"]:
         raise NoSuchService(found["unknown"])
     named = bool(about or argument.get("alert"))
-    at_first = rules.judge(evidence, about=about)
-    if at_first.healthy and not named and not await _hidden(evidence):
-        return await _finish(at_first, evidence, "healthy", argument)
+    measured = rules.judge(evidence, about=about).healthy and not named
+    if measured:  # some trouble shows only in figures, such as a surge that is still borne
+        evidence += await _metrics(evidence)
+        if (seen := rules.judge(evidence)).healthy:
+            return await _finish(seen, evidence, "healthy", argument)
 
     await flows.progress("Reading the logs of what looks bad", 0.2)
     evidence += steps.evidence_of(
@@ -71,9 +73,8 @@ async def _remediate(argument: Json, evidence: list[Evidence], done: list[Done])
     )
     await flows.progress(f"First cause: {_say(rules.judge(evidence, about=about))}", 0.35)
 
-    evidence += steps.evidence_of(
-        await flows.step("check metrics", steps.metrics, len(evidence), tries=2, timeout_s=120)
-    )
+    if not measured:
+        evidence += await _metrics(evidence)
     more = await flows.step("look around", steps.surroundings, steps.dumped(evidence), about, tries=2, timeout_s=180)
     evidence += steps.evidence_of(more)
     diagnosis, comparison, usage = rules.judge(evidence, about=about), None, None
@@ -192,10 +193,8 @@ def _words(verdict: str, answer: Json) -> str:
     }.get(verdict, verdict)
 
 
-async def _hidden(evidence: list[Evidence]) -> bool:
-    """Whether there is trouble that shows only in figures, such as a surge that is still borne."""
-    seen = steps.evidence_of(await flows.step("check metrics", steps.metrics, len(evidence), tries=2, timeout_s=120))
-    return not rules.judge([*evidence, *seen]).healthy
+async def _metrics(evidence: list[Evidence]) -> list[Evidence]:
+    return steps.evidence_of(await flows.step("check metrics", steps.metrics, len(evidence), tries=2, timeout_s=120))
 
 
 async def _done(action: Action, answer: Json) -> Done:
@@ -302,7 +301,7 @@ def summary(report: Report) -> str:
         for one in report.done
     ]
     if report.not_done_because:
-        lines.append(f"{'Then' if report.done else 'Nothing was changed'}: {report.not_done_because}.")
+        lines.append(f"{'Then' if report.done else 'Nothing was changed'}: {report.not_done_because.rstrip('.')}.")
     if report.similar is not None and report.similar.count:
         lines.append(report.similar.words())
     lines += [f"Next: {text}" for text in report.next[:3]]

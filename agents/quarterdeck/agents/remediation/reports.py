@@ -25,6 +25,8 @@ from quarterdeck.keel.settings import Settings
 MOST = 5_000
 BUSY_S = 10.0
 """How long a writer waits for the others."""
+SAME_S = 3600.0
+"""Reports nearer to one another than this are about one incident, unless it was mended between them."""
 PAGE = 200
 """Reports that one call lists at most."""
 
@@ -132,12 +134,17 @@ class Reports:
         with self._reading() as db:
             if db is None:
                 return Similar(days=days)
-            count = db.execute(f"SELECT count(*) FROM reports WHERE {where}", values).fetchone()[0]
             rows = db.execute(
-                f"SELECT id, created, outcome FROM reports WHERE {where} ORDER BY created DESC LIMIT 10", values
+                f"SELECT id, created, outcome FROM reports WHERE {where} ORDER BY created DESC", values
             ).fetchall()
-        found = [Once(id=id, created=created, outcome=outcome) for id, created, outcome in rows]
-        return Similar(count=count, days=days, reports=found)
+        found: list[Once] = []
+        later = until
+        for id, created, outcome in rows:
+            # One that is looked at again before it was mended has not happened once more.
+            if outcome == "recovered" or later - created > SAME_S:
+                found.append(Once(id=id, created=created, outcome=outcome))
+            later = created
+        return Similar(count=len(found), days=days, reports=found[:10])
 
     # The file
 
