@@ -289,6 +289,22 @@ async def said(engine: Engine, id: str, words: str) -> bool:
     return any(words in item.text for item in await engine.items(id))
 
 
+async def eventually_acting(agent: Agent, service: str) -> str:
+    """Runs over the service until one asks for a change: a fault needs a moment to show."""
+    for number in range(20):
+        run = await agent.start(service, id=f"run-{number}")
+        flow = await eventually(lambda run=run: halted(agent.engine, run), "it asks or ends")
+        if not flow.ended:
+            return run
+        await asyncio.sleep(0.5)
+    raise AssertionError(f"nothing was ever asked for about {service}")
+
+
+async def halted(engine: Engine, id: str) -> Flow | None:
+    flow = await engine.status(id)
+    return flow if flow.ended or flow.question is not None else None
+
+
 async def test_a_restart_that_does_not_help_is_escalated(world: PracticeWorld, service: str, tmp_path: Path) -> None:
     world.call(lambda inside: inside._cures.clear())  # from now on it stays locked whatever is done
     async with agent_in(settings_of(tmp_path, world, AGENTS_HEALTHY_S="3")) as agent:
@@ -310,6 +326,29 @@ async def test_a_restart_that_makes_things_worse_is_escalated_and_nothing_else_i
         report = await agent.report(run)
         assert (report.outcome, [done.tool for done in report.done]) == ("escalated", [RESTART])
         assert not report.done[0].undone
+
+
+@pytest.mark.parametrize(
+    ("fault", "victim", "tool"),
+    [("surge", "load-balancer", "scale_deployment"), ("bad-rollout", "auth-service", "rollback_deployment")],
+)
+async def test_a_change_that_makes_things_worse_is_taken_back_with_a_yes_of_its_own(
+    fault: str, victim: str, tool: str, tmp_path: Path
+) -> None:
+    with practice_world(speed=20) as world:
+        async with agent_in(settings_of(tmp_path, world, AGENTS_HEALTHY_S="6", AGENTS_STEADY_S="4")) as agent:
+            world.inject(fault)
+            run = await eventually_acting(agent, victim)
+            first = await agent.asked(run)
+            agent.approve(first)
+            await eventually(lambda: said(agent.engine, run, "Watching"), "it watches")
+            world.call(lambda inside: inside.behave(victim, Behaviour(dies=("panic: gone",), lives=0.1)))
+            agent.approve(await agent.asked(run, but=first))
+            report = await agent.report(run)
+            assert (report.outcome, [done.tool for done in report.done]) == ("escalated", [tool, tool])
+            assert report.done[0].undone
+            assert report.done[0].arguments != report.done[1].arguments
+            assert "taken back" in report.not_done_because
 
 
 async def test_what_policy_allows_runs_without_asking_and_what_it_denies_is_reported(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ Object = dict[str, Any]
 LARGEST = 256 << 20
 PAGE = 500
 TRIES = 3
+AT_ONCE = 12
+"""Requests in flight at one API server, however many tools are called."""
 LONGEST_WAIT = 5.0
 AGAIN = frozenset({429, 502, 503, 504})
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
@@ -57,6 +60,7 @@ class Cluster:
         self.discovered: Any = None
         """What resources.py found out about this cluster."""
         self._token = ""
+        self._slots = threading.BoundedSemaphore(AT_ONCE)
 
     def get(self, path: str, query: Mapping[str, Any] | None = None, accept: str = "application/json") -> Object:
         """Read an object or list. Tried again when that may help."""
@@ -139,16 +143,17 @@ class Cluster:
                     self._token = auth["value"]
                     remember([self._token.removeprefix("Bearer ").strip()])
                 headers["Authorization"] = auth["value"]
-            response = self._api.rest_client.pool_manager.request(
-                method, url, body=body, headers=headers, timeout=timeout, **_RAW
-            )
-            try:
-                return self._read(response, path, most)
-            except BaseException:
-                response.close()  # what is left of the answer must not be taken for the next one
-                raise
-            finally:
-                response.release_conn()
+            with self._slots:
+                response = self._api.rest_client.pool_manager.request(
+                    method, url, body=body, headers=headers, timeout=timeout, **_RAW
+                )
+                try:
+                    return self._read(response, path, most)
+                except BaseException:
+                    response.close()  # what is left of the answer must not be taken for the next one
+                    raise
+                finally:
+                    response.release_conn()
         except urllib3.exceptions.NewConnectionError as error:  # urllib3 counts it among the time-outs
             raise self._unreachable(error) from None
         except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ConnectTimeoutError) as error:
@@ -333,6 +338,7 @@ class Clusters:
 
     def _from_file(self, client: Any, config: Any, path: str | None, name: str, names: dict[str, str]) -> Cluster:
         configuration = client.Configuration()
+        configuration.connection_pool_maxsize = AT_ONCE
         try:
             config.load_kube_config(config_file=path, context=name, client_configuration=configuration)
         except Exception as error:  # whatever a broken file or login plug-in raises
@@ -351,6 +357,7 @@ class Clusters:
         if wanted:
             raise Refusal("Inside a cluster there is only the cluster itself: leave `context` out.")
         configuration = client.Configuration()
+        configuration.connection_pool_maxsize = AT_ONCE
         try:
             config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException as error:

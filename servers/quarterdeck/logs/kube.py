@@ -6,6 +6,7 @@ plain JSON takes a tenth of the time.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from quarterdeck.logs.sources import outside
 
 LONGEST_WAIT = 5.0
 LARGEST = 64 << 20
+AT_ONCE = 12
+"""Requests in flight at the API server, however many tools are called."""
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -41,6 +44,8 @@ class Kube:
                 " or KUBECONFIG to one that works with kubectl."
             ) from None
         configuration.retries = False
+        configuration.connection_pool_maxsize = AT_ONCE
+        self._slots = threading.BoundedSemaphore(AT_ONCE)
         if not configuration.verify_ssl:
             import urllib3  # its owner chose so in the kubeconfig: one line a request on stderr helps nobody
 
@@ -59,7 +64,11 @@ class Kube:
             )
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
-        response = self._call(path, query or {})
+        with self._slots:
+            return self._get(path, query or {})
+
+    def _get(self, path: str, query: Mapping[str, str]) -> Any:
+        response = self._call(path, query)
         try:
             body = response.read(LARGEST + 1, decode_content=True)
             if len(body) > LARGEST:
@@ -73,13 +82,14 @@ class Kube:
             response.release_conn()
 
     def stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
-        response = self._call(path, query)
-        try:
-            yield from response.stream(256 << 10, decode_content=True)
-        except Exception as error:
-            raise self._broken(error) from None
-        finally:
-            response.close()
+        with self._slots:
+            response = self._call(path, query)
+            try:
+                yield from response.stream(256 << 10, decode_content=True)
+            except Exception as error:
+                raise self._broken(error) from None
+            finally:
+                response.close()
 
     def _call(self, path: str, query: Mapping[str, str]) -> Any:
         """The raw response of a GET that succeeded. Asked again once when the server is busy."""

@@ -111,7 +111,7 @@ async def _act(
     assert root is not None
     settings = worn().settings.agents
     before = health.State.model_validate(await flows.step("look before", steps.look, action.model_dump(), timeout_s=90))
-    answer, verdict = await _carry_out(action, f"{root.summary} {action.why}.")
+    answer, verdict = await _carry_out(action, f"{root.summary.rstrip('.')}: {action.why}.")
     if verdict not in ("done", "failed"):
         diagnosis.no_action_because = _words(verdict, answer)
         return await _finish(diagnosis, evidence, NOT_DONE.get(verdict, "refused"), argument, **judged)
