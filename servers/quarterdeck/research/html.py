@@ -90,9 +90,12 @@ def read(html: str) -> Page:
 
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,15})")
-_OPTIONAL = frozenset(["p", "li", "td", "tr", "th", "dt", "dd", "thead", "tbody", "tfoot", "colgroup", "rp", "rt"])  # closed by their next of kin
-_VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr", "html", "head", "body"])
-_DECORATING = frozenset(["a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strike", "strong", "tt", "u"])
+_OPTIONAL_TEXT = "p li td tr th dt dd thead tbody tfoot colgroup rp rt"
+_VOID_TEXT = "area base br col embed hr img input link meta param source track wbr html head body"
+_DECORATING_TEXT = "a b big code em font i nobr s small strike strong tt u"
+_OPTIONAL = frozenset(_OPTIONAL_TEXT.split())  # closed by their next of kin
+_VOID = frozenset(_VOID_TEXT.split())
+_DECORATING = frozenset(_DECORATING_TEXT.split())
 _BARE = re.compile(rf"(?i)</?(?:{'|'.join(_DECORATING)}|option|optgroup|select)(?![a-z0-9])[^>]*+>?")
 
 
