@@ -29,8 +29,8 @@ _ASIAN = "\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af"
 _TOKEN = re.compile(rf"[{_ASIAN}]+|[^\W_{_ASIAN}]+")
 _RUN = re.compile(rf"[{_ASIAN}]+")
 _LEGAL_TEXT = """
-    inc incorporated corp corporation co company ltd limited llc llp plc gmbh ag sa sas bv nv ab oy as spa srl kk pte pty
-    kg se lp the and of group holdings 주식회사 유한회사 재단법인 사단법인 株式会社 有限公司
+    inc incorporated corp corporation co company ltd limited llc llp plc gmbh ag sa sas bv nv ab oy as spa srl kk pte
+    pty kg se lp the and of group holdings 주식회사 유한회사 재단법인 사단법인 株式会社 有限公司
 """
 _LEGAL = frozenset(_LEGAL_TEXT.split())
 
