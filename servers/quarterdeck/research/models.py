@@ -103,8 +103,8 @@ class CompanyResearch(ResearchAnswer):
         about = self.metadata
         cost = "unknown" if about.cost is None else f"${about.cost:.4f}"
         heading = (
-            f"{about.results_found} pages from {about.provider or 'nobody'} in {about.duration_seconds:.1f} s, cost {cost}. "
-            f"Queries: {'; '.join(self.research_queries)}."
+            f"{about.results_found} pages from {about.provider} in {about.duration_seconds:.1f} s, cost {cost}."
+            f" Queries: {'; '.join(self.research_queries)}."
         )
         notes = fence(self.research_notes, "search results") if self.research_notes else ""
         return _lines(heading, notes, *(f"note: {one}" for one in about.problems))

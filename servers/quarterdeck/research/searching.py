@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from quarterdeck.keel.errors import Refusal
@@ -36,7 +36,7 @@ class Searched:
 
 class Searching:
     def __init__(
-        self, providers: list[Provider], order: list[str], cache: Cache, ttl_s: float, deadline_s: float
+        self, providers: list[Provider], order: Sequence[str], cache: Cache, ttl_s: float, deadline_s: float
     ) -> None:
         """`order` holds those that are asked without being named."""
         self.providers = {provider.name: provider for provider in providers}
