@@ -122,7 +122,7 @@ def gathered(notes: str, given: list[GivenSource]) -> tuple[list[Source], str]:
     found += [
         source
         for source in sources_of_notes(notes)
-        if not source.url and not found or source.url and source.url not in known
+        if (not source.url and not found) or (source.url and source.url not in known)
     ]
     kept: list[Source] = []
     room = MOST_TEXT

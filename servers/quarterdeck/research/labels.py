@@ -77,13 +77,7 @@ _KIND_PARTS = {
     "list": {"name"},
 }
 _NEUTRAL = set(
-    "company|company info|company information|info|information|overview|profile|company profile|basic info|basic information|"
-    "details|data|facts|key facts|general|general info|general information|contact|contacts|contact info|contact information|"
-    "contact details|financials|financial|finance|financial info|financial information|financial data|people|leadership|"
-    "management|executives|stock|stock info|listing|business|organization|organisation|corporate|identity|회사|기업|기업정보|"
-    "회사정보|기본정보|연락처|재무|재무정보|경영진|firm|company data|company details|metrics|key metrics|history".split(
-        "|"
-    )
+    ["company", "company info", "company information", "info", "information", "overview", "profile", "company profile", "basic info", "basic information", "details", "data", "facts", "key facts", "general", "general info", "general information", "contact", "contacts", "contact info", "contact information", "contact details", "financials", "financial", "finance", "financial info", "financial information", "financial data", "people", "leadership", "management", "executives", "stock", "stock info", "listing", "business", "organization", "organisation", "corporate", "identity", "회사", "기업", "기업정보", "회사정보", "기본정보", "연락처", "재무", "재무정보", "경영진", "firm", "company data", "company details", "metrics", "key metrics", "history"]
 )
 _CODES = {
     "usd": "USD",
@@ -265,7 +259,7 @@ def meaning_of(leaf: Leaf) -> Meaning | None:
         currency, power = found.currency, found.power
         if found.kind == "money":
             code = re.search(r"\b(USD|EUR|KRW|GBP|JPY|CHF|CNY)s?\b|(US dollars?|dollars)|(euros?)|(원)", about)
-            if code and not currency and not re.search(rf"(?i)(?:iso|or|any|original|units? of)\b", about):
+            if code and not currency and not re.search(r"(?i)(?:iso|or|any|original|units? of)\b", about):
                 currency = code[1] or ("USD" if code[2] else "EUR" if code[3] else "KRW")
             scale = re.search(r"(?i)\b(?:in|\(|,)?\s?(?:(thousand)|(million)|(billion))s?\b|(백만|억)\s?원", about)
             if scale and power is None:

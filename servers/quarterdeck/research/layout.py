@@ -214,8 +214,7 @@ _SKIP = {
     "audio",
 }
 _BLOCKS = set(
-    "p div section article main header footer ul ol li br hr tr td th dd dt dl table blockquote pre figure figcaption address "
-    "h1 h2 h3 h4 h5 h6 body html summary details caption tbody thead fieldset".split()
+    ["p", "div", "section", "article", "main", "header", "footer", "ul", "ol", "li", "br", "hr", "tr", "td", "th", "dd", "dt", "dl", "table", "blockquote", "pre", "figure", "figcaption", "address", "h1", "h2", "h3", "h4", "h5", "h6", "body", "html", "summary", "details", "caption", "tbody", "thead", "fieldset"]
 )
 _DEEPEST = 250
 

@@ -60,7 +60,7 @@ _KOREAN_NOUNS = re.compile(
     r"|신임|신입|정보|신규|상장|공식|뉴스|사옥|공장|연구|최고|부사장|사장|회장|이사|노조|측)"
 )
 _ROLE = r"CEO|CFO|CTO|COO|CMO|President|Chair|Chief|Chairman|Chairwoman|Founder|Co-founder|HQ|Headquarters"
-_GENERIC_TEXT = f"""
+_GENERIC_TEXT = """
     about us profile company overview home homepage facts fact sheet at a glance contact contacts careers press room
     news newsroom investors investor relations team our who we are leadership management the official website site
     welcome to of key information info data history impressum imprint legal notice page wiki wikipedia story mission
@@ -71,14 +71,10 @@ _GENERIC_TEXT = f"""
 """
 GENERIC = frozenset(_GENERIC_TEXT.lower().split())
 _STARTS = frozenset(
-    "the a an at in on of for from with by to and or when while as since after before but today also about welcome "
-    "join why how is was our your new ceo cfo cto coo president chairman founder founded headquartered based "
-    "established shares meet inside named contact visit company unlike".split()
+    ["the", "a", "an", "at", "in", "on", "of", "for", "from", "with", "by", "to", "and", "or", "when", "while", "as", "since", "after", "before", "but", "today", "also", "about", "welcome", "join", "why", "how", "is", "was", "our", "your", "new", "ceo", "cfo", "cto", "coo", "president", "chairman", "founder", "founded", "headquartered", "based", "established", "shares", "meet", "inside", "named", "contact", "visit", "company", "unlike"]
 )
 _HEADLINE = frozenset(
-    "announces announce raises raise launches launch names appoints acquires opens closes reports posts wins secures "
-    "expands unveils signs joins completes hires loses cuts gets builds plans says has is to moves sells buys "
-    "celebrates grows adds and".split()
+    ["announces", "announce", "raises", "raise", "launches", "launch", "names", "appoints", "acquires", "opens", "closes", "reports", "posts", "wins", "secures", "expands", "unveils", "signs", "joins", "completes", "hires", "loses", "cuts", "gets", "builds", "plans", "says", "has", "is", "to", "moves", "sells", "buys", "celebrates", "grows", "adds", "and"]
 )
 
 Verdict = Literal["same", "alike"]

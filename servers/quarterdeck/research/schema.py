@@ -41,11 +41,7 @@ _BOUNDS = {
     "array": ("minItems", "maxItems", "uniqueItems"),
     "object": (),
 }
-_BEYOND = (
-    "not if then else contains prefixItems patternProperties propertyNames dependentSchemas dependentRequired "
-    "dependencies multipleOf unevaluatedItems unevaluatedProperties minProperties maxProperties $dynamicRef "
-    "$recursiveRef"
-).split()
+_BEYOND = ["not", "if", "then", "else", "contains", "prefixItems", "patternProperties", "propertyNames", "dependentSchemas", "dependentRequired", "dependencies", "multipleOf", "unevaluatedItems", "unevaluatedProperties", "minProperties", "maxProperties", "$dynamicRef", "$recursiveRef"]
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def _marked(sentence: str, company: Company, own: bool, official: bool) -> tuple
             bare = bare[: pronoun.start("word")] + mark + bare[pronoun.end("word") :]
         elif not mentions:
             return bare, None if first_person else False
-    if (own or mentions) and C in bare[:120] or official:
+    if ((own or mentions) and C in bare[:120]) or official:
         bare = _INNER.sub(lambda match: C if match["word"] == "the company" or official else match["word"], bare)
         bare = re.sub(r"(?<= and )(?=employ |are headquartered|are based)", f"{C} ", bare) if official else bare
     lead = bare.find(C)

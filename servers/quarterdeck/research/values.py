@@ -166,7 +166,7 @@ def unit_of(text: str) -> tuple[str, int] | None:
     match = re.search(r"(조|천만|백만|십억|억|만|천)\s?(원|달러|유로|엔)", text)
     if match is not None:
         return _CURRENCIES[match[2]], _SCALES[match[1]]
-    match = re.search(rf"\b(USD|EUR|GBP|KRW|JPY|CHF|CNY|SEK|NOK|DKK)\b|단위\s?[:：]\s?(원)", text)
+    match = re.search(r"\b(USD|EUR|GBP|KRW|JPY|CHF|CNY|SEK|NOK|DKK)\b|단위\s?[:：]\s?(원)", text)
     if match is not None:
         return (match[1] or "KRW"), 0
     return None
@@ -214,8 +214,7 @@ def count(text: str) -> Count | None:
 _MONTHS = {
     name: number
     for number, names in enumerate(
-        "january jan|february feb|march mar|april apr|may|june jun|july jul|august aug|september sep sept|october oct"
-        "|november nov|december dec".split("|"),
+        ["january jan", "february feb", "march mar", "april apr", "may", "june jun", "july jul", "august aug", "september sep sept", "october oct", "november nov", "december dec"],
         1,
     )
     for name in names.split()
@@ -283,12 +282,7 @@ _ISO = {
     "VN": "Vietnam", "ZA": "South Africa", "ID": "Indonesia", "TH": "Thailand", "MY": "Malaysia", "PH": "Philippines",
 }  # fmt: skip
 _STATES = set(
-    "alabama|alaska|arizona|arkansas|california|colorado|connecticut|delaware|florida|georgia|hawaii|idaho|illinois"
-    "|indiana|iowa|kansas|kentucky|louisiana|maine|maryland|massachusetts|michigan|minnesota|mississippi|missouri"
-    "|montana|nebraska|nevada|new hampshire|new jersey|new mexico|new york|north carolina|north dakota|ohio|oklahoma"
-    "|oregon|pennsylvania|rhode island|south carolina|south dakota|tennessee|texas|utah|vermont|virginia|washington"
-    "|west virginia|wisconsin|wyoming|ontario|quebec|british columbia|alberta|manitoba|nova scotia|bavaria|saxony"
-    "|hesse|new south wales|victoria|queensland|gyeonggi-do|gyeonggi".split("|")
+    ["alabama", "alaska", "arizona", "arkansas", "california", "colorado", "connecticut", "delaware", "florida", "georgia", "hawaii", "idaho", "illinois", "indiana", "iowa", "kansas", "kentucky", "louisiana", "maine", "maryland", "massachusetts", "michigan", "minnesota", "mississippi", "missouri", "montana", "nebraska", "nevada", "new hampshire", "new jersey", "new mexico", "new york", "north carolina", "north dakota", "ohio", "oklahoma", "oregon", "pennsylvania", "rhode island", "south carolina", "south dakota", "tennessee", "texas", "utah", "vermont", "virginia", "washington", "west virginia", "wisconsin", "wyoming", "ontario", "quebec", "british columbia", "alberta", "manitoba", "nova scotia", "bavaria", "saxony", "hesse", "new south wales", "victoria", "queensland", "gyeonggi-do", "gyeonggi"]
 )
 _POSTCODE = re.compile(
     r"\b(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]{1,2}-\d{4,5}|\d{4,5}(?:-\d{3,4})?(?: ?[A-Z]{2}(?=\b))?|\d{3} \d{2})\b"
@@ -316,10 +310,10 @@ def place(text: str) -> Place | None:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     country = postcode = region = street = ""
     if (
-        parts
-        and parts[-1].casefold().rstrip(".") in COUNTRIES | {"the netherlands"}
-        or parts
-        and parts[-1].casefold() in COUNTRIES
+        (parts
+        and parts[-1].casefold().rstrip(".") in COUNTRIES | {"the netherlands"})
+        or (parts
+        and parts[-1].casefold() in COUNTRIES)
     ):
         country = parts.pop()
     towns: list[str] = []
@@ -339,7 +333,7 @@ def place(text: str) -> Place | None:
             region = part
         else:
             towns.append(part)
-    if len(towns) > 2 or (len(towns) == 2 and not street and (country or region)) and False:
+    if len(towns) > 2 or ((len(towns) == 2 and not street and (country or region)) and False):
         return Place(text, country=country)
     if len(towns) == 2 and not country and not street and not region:
         region = towns.pop()  # 'Porto, Norte': the second is some larger area
