@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from quarterdeck.research import sentences, values
@@ -101,9 +102,9 @@ class _Reading:
             return
         if self.kind == "":
             company.short = None
-        self.newest = max(
-            (int(year) for year in re.findall(r"(?<!\d)(20\d\d)(?!\d)", text) if int(year) <= 2030), default=None
-        )
+        this_year = self.source.year or datetime.now(UTC).year
+        stated = [int(year) for year in re.findall(r"(?<!\d)(20\d\d)(?!\d)", text)]
+        self.newest = max((year for year in stated if year <= this_year), default=None)
         self._entities()
         standings = self._standings()
         self.official = self._is_official()
@@ -455,7 +456,7 @@ class _Reading:
         lines = [
             (line, standing)
             for section, standing in zip(self.layout.sections, standings, strict=True)
-            for line in (section.heading, *section.lines)
+            for line in (section.heading, *section.lines, *(pair.passage for pair in section.pairs))
             if line
         ]
         for line, standing in [(self.layout.title, "own"), *lines]:

@@ -307,7 +307,7 @@ def _fill(
         if not fits(value, leaf.schema):
             done.dropped.append(Left(leaf.name, value, "does not fit the schema's bounds for it"))
             continue
-        path = tuple(at if step == "[]" else step for step in leaf.path)
+        path: tuple[str | int, ...] = tuple(at if step == "[]" else step for step in leaf.path)
         fact = next((one for one in chosen.facts if _shows(one.passage, value)), best)
         put(done.data, path, value)
         done.fields.append(Found(path, value, score, sources[fact.source].url, fact.passage))

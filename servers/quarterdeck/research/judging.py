@@ -11,12 +11,12 @@ from pydantic import Field
 
 from quarterdeck.keel.answers import clip, fit, one_line
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.keel.model import Model
+from quarterdeck.keel.model import Model, Usage
 from quarterdeck.keel.settings import Settings
 from quarterdeck.keel.tools import look
 from quarterdeck.research.evidence import Source
 from quarterdeck.research.extraction import Extraction, extract, sources_of_notes
-from quarterdeck.research.findings import ROOM, Extracted, FieldFound, FieldLeft, GivenSource, Reflected, Usage
+from quarterdeck.research.findings import ROOM, Extracted, FieldFound, FieldLeft, GivenSource, Reflected
 from quarterdeck.research.reflection import Claim, Reflection, reflect
 from quarterdeck.research.schema import Shape, check
 

@@ -213,9 +213,7 @@ _SKIP = {
     "video",
     "audio",
 }
-_BLOCKS = set(
-    ["p", "div", "section", "article", "main", "header", "footer", "ul", "ol", "li", "br", "hr", "tr", "td", "th", "dd", "dt", "dl", "table", "blockquote", "pre", "figure", "figcaption", "address", "h1", "h2", "h3", "h4", "h5", "h6", "body", "html", "summary", "details", "caption", "tbody", "thead", "fieldset"]
-)
+_BLOCKS = {"p", "div", "section", "article", "main", "header", "footer", "ul", "ol", "li", "br", "hr", "tr", "td", "th", "dd", "dt", "dl", "table", "blockquote", "pre", "figure", "figcaption", "address", "h1", "h2", "h3", "h4", "h5", "h6", "body", "html", "summary", "details", "caption", "tbody", "thead", "fieldset"}
 _DEEPEST = 250
 
 
@@ -340,6 +338,8 @@ class _Html:
                     self._definitions(child)
                 elif tag in _BLOCKS:
                     self._flush()
+                    if tag == "footer":  # no longer under the last heading
+                        self.layout.sections.append(Section("", 0))
                     self._walk(child, depth + 1)
                     self._flush()
                 else:

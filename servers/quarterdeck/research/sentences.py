@@ -26,7 +26,7 @@ _END = re.compile(r"(?<=[.!?。])[\"”’)]?\s+(?=\S)")
 _QUOTED = re.compile(r"“[^”]{12,500}”|\"[^\"]{12,500}\"|「[^」]{1,400}」|‘[^’]{20,400}’")
 
 _VETO = re.compile(
-    r"(?i)\b(?:not|never|no longer|nor|neither|without|denied|denies|isn't|wasn't|hasn't|doesn't|could|might|may|would|should"
+    r"(?i)\b(?:not|never|no longer|nor|neither|without|denied|denies|isn't|wasn't|hasn't|doesn't|could|might|(?-i:may)|would|should"
     r"|expects?|expected|expecting|forecasts?|plans?|planned|planning|targets?|targeting|aims?|hopes?|hoping|rumou?red|reportedly|allegedly|if|projected|projects"
     r"|estimates?|estimated|predicts?|will|intends?|proposed|proposes|considering|formerly|former|ex-|previously|used to|outgoing|interim"
     r"|acting|unlike|until|once|rather than|instead of|contrary|mistaken(?:ly)?|wrongly|according to rumou?rs?|by 20(?:2[7-9]|[3-9]\d)|potential(?:ly)?"
@@ -88,7 +88,7 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("ceo", _p(rf"(?P<person>{PERSON_TEXT}) (?:has been|is) {_AND_CEO} of {C}")),
     ("employees", _p(rf"{_LEAD} (?:(?:currently|now|today) )?(?:employs|employ|employed) {_ABOUT}(?:a (?:team|workforce|staff) of )?{_ABOUT}{_HEADCOUNT} {_STAFF}(?P<scope>[^.;]{{0,40}})")),
     ("employees", _p(rf"{_LEAD} (?:(?:currently|now|today) )?(?:has|have|had) {_ABOUT}(?:a (?:team|workforce|staff) of )?{_ABOUT}{_HEADCOUNT} (?:full[- ]time )?(?:employees|staff(?: members)?|team members)(?P<scope>[^.;]{{0,40}})")),
-    ("employees", _p(rf"{C} (?:is|was) [^.;⟦]{{5,110}} and (?:employs|has) {_ABOUT}{_HEADCOUNT} {_STAFF}(?P<scope>[^.;]{{0,40}})")),
+    ("employees", _p(rf"{C} (?:is|was) [^.;⟦]{{5,110}} and (?:now |currently |today )?(?:employs|has) {_ABOUT}{_HEADCOUNT} {_STAFF}(?P<scope>[^.;]{{0,40}})")),
     ("employees", _p(rf"^With {_ABOUT}{_HEADCOUNT} employees,? {C}(?P<scope>)")),
     ("employees", _p(rf"{C}(?:['’]s) (?:workforce|headcount|staff) (?:is|of|numbers|stands at|was|totals) {_ABOUT}{_HEADCOUNT}(?P<scope>[^.;]{{0,40}})")),
     ("employees", _p(rf"{C} (?:is|was) (?:now |currently )?(?:headquartered|based) in [^.;⟦]{{3,50}},? and employ(?:s|ed)? {_ABOUT}{_HEADCOUNT} {_STAFF}(?P<scope>[^.;]{{0,40}})")),

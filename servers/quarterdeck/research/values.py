@@ -232,7 +232,7 @@ _DATES = (
     re.compile(r"(?<![\d.,$€£-])(?P<y>1[4-9]\d\d|20\d\d)(?![\d,]|\.\d)"),
 )
 DATE_TEXT = (
-    rf"(?:\d{{1,2}}(?:st|nd|rd|th)?\s)?(?:(?:{_MONTH})\.?,?\s)?(?:\d{{1,2}}(?:st|nd|rd|th)?,\s)?"
+    rf"(?:\d{{1,2}}(?:st|nd|rd|th)?\s)?(?:(?i:{_MONTH})\.?,?\s)?(?:\d{{1,2}}(?:st|nd|rd|th)?,\s)?"
     r"(?:1[4-9]\d\d|20\d\d)(?:-\d\d-\d\d)?(?![\d,]\d)"
 )
 
@@ -281,9 +281,7 @@ _ISO = {
     "PT": "Portugal", "RO": "Romania", "SE": "Sweden", "SG": "Singapore", "TW": "Taiwan", "US": "United States",
     "VN": "Vietnam", "ZA": "South Africa", "ID": "Indonesia", "TH": "Thailand", "MY": "Malaysia", "PH": "Philippines",
 }  # fmt: skip
-_STATES = set(
-    ["alabama", "alaska", "arizona", "arkansas", "california", "colorado", "connecticut", "delaware", "florida", "georgia", "hawaii", "idaho", "illinois", "indiana", "iowa", "kansas", "kentucky", "louisiana", "maine", "maryland", "massachusetts", "michigan", "minnesota", "mississippi", "missouri", "montana", "nebraska", "nevada", "new hampshire", "new jersey", "new mexico", "new york", "north carolina", "north dakota", "ohio", "oklahoma", "oregon", "pennsylvania", "rhode island", "south carolina", "south dakota", "tennessee", "texas", "utah", "vermont", "virginia", "washington", "west virginia", "wisconsin", "wyoming", "ontario", "quebec", "british columbia", "alberta", "manitoba", "nova scotia", "bavaria", "saxony", "hesse", "new south wales", "victoria", "queensland", "gyeonggi-do", "gyeonggi"]
-)
+_STATES = {"alabama", "alaska", "arizona", "arkansas", "california", "colorado", "connecticut", "delaware", "florida", "georgia", "hawaii", "idaho", "illinois", "indiana", "iowa", "kansas", "kentucky", "louisiana", "maine", "maryland", "massachusetts", "michigan", "minnesota", "mississippi", "missouri", "montana", "nebraska", "nevada", "new hampshire", "new jersey", "new mexico", "new york", "north carolina", "north dakota", "ohio", "oklahoma", "oregon", "pennsylvania", "rhode island", "south carolina", "south dakota", "tennessee", "texas", "utah", "vermont", "virginia", "washington", "west virginia", "wisconsin", "wyoming", "ontario", "quebec", "british columbia", "alberta", "manitoba", "nova scotia", "bavaria", "saxony", "hesse", "new south wales", "victoria", "queensland", "gyeonggi-do", "gyeonggi"}
 _POSTCODE = re.compile(
     r"\b(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]{1,2}-\d{4,5}|\d{4,5}(?:-\d{3,4})?(?: ?[A-Z]{2}(?=\b))?|\d{3} \d{2})\b"
 )
@@ -333,7 +331,7 @@ def place(text: str) -> Place | None:
             region = part
         else:
             towns.append(part)
-    if len(towns) > 2 or ((len(towns) == 2 and not street and (country or region)) and False):
+    if len(towns) > 2:
         return Place(text, country=country)
     if len(towns) == 2 and not country and not street and not region:
         region = towns.pop()  # 'Porto, Norte': the second is some larger area
