@@ -481,7 +481,9 @@ def _band(number: int, leaf: Leaf) -> Any:
     found = []
     for member in leaf.schema["enum"]:
         figures = [int(one.replace(",", "")) for one in re.findall(r"\d[\d,]*", str(member))]
-        if (len(figures) == 2 and figures[0] <= number <= figures[1]) or (len(figures) == 1 and re.search(r"\+|more|over|이상|>", str(member)) and number >= figures[0]):
+        if (len(figures) == 2 and figures[0] <= number <= figures[1]) or (
+            len(figures) == 1 and re.search(r"\+|more|over|이상|>", str(member)) and number >= figures[0]
+        ):
             found.append(member)
     return found[0] if len(found) == 1 else Unfit("is in none of the ranges that the schema allows")
 

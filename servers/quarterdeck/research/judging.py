@@ -11,9 +11,11 @@ from pydantic import Field
 
 from quarterdeck.keel.answers import clip, fit, one_line
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.keel.model import Model, Usage
+from quarterdeck.keel.model import Model, ModelFailed, Usage
 from quarterdeck.keel.settings import Settings
 from quarterdeck.keel.tools import look
+from quarterdeck.research.asking import extract_with_model
+from quarterdeck.research.errors import Passing
 from quarterdeck.research.evidence import Source
 from quarterdeck.research.extraction import Extraction, extract, sources_of_notes
 from quarterdeck.research.findings import ROOM, Extracted, FieldFound, FieldLeft, GivenSource, Reflected
@@ -67,7 +69,13 @@ def add_tools(server: FastMCP[Any], settings: Settings) -> None:
                 extracted_data={}, confidence_score=0.0, fields=[], dropped=[], by="rules",
                 note="There was nothing to read: give research_notes, or sources with content.",
             )  # fmt: skip
-        by_model(mode, model)
+        using = by_model(mode, model)
+        if using is not None:
+            try:
+                done, usage = await extract_with_model(using, name, shape, given)
+                return answer(done, "model", usage, note)
+            except ModelFailed as error:
+                note = fallen_back(error, mode, note)
         done = await asyncio.to_thread(extract, name, shape, given)
         return answer(done, "rules", None, note)
 
@@ -93,6 +101,15 @@ def add_tools(server: FastMCP[Any], settings: Settings) -> None:
         by_model(mode, model)
         done = await asyncio.to_thread(reflect, name, shape, extracted_data, claims_of(fields), given)
         return judged(done, None, note)
+
+
+def fallen_back(error: ModelFailed, mode: str, note: str) -> str:
+    """What passes is worth trying again; what stays leaves the rules, when the caller has left the choice to us."""
+    if error.passing:
+        raise Passing(str(error), error.after_s) from error
+    if mode == "model":
+        raise error
+    return f"{note} By rules, since the model could not be used: {error}".strip()
 
 
 def by_model(mode: str, model: Model | None) -> Model | None:

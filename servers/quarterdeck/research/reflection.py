@@ -190,8 +190,7 @@ def _contradictions(
         if (
             meaning is None
             or meaning.concept not in facts
-            or (meaning.part in ("currency", "year")
-            and meaning.kind != "day")
+            or (meaning.part in ("currency", "year") and meaning.kind != "day")
         ):
             continue
         chosen, why = choose(facts[meaning.concept], sources, meaning.year)

@@ -41,7 +41,26 @@ _BOUNDS = {
     "array": ("minItems", "maxItems", "uniqueItems"),
     "object": (),
 }
-_BEYOND = ["not", "if", "then", "else", "contains", "prefixItems", "patternProperties", "propertyNames", "dependentSchemas", "dependentRequired", "dependencies", "multipleOf", "unevaluatedItems", "unevaluatedProperties", "minProperties", "maxProperties", "$dynamicRef", "$recursiveRef"]
+_BEYOND = [
+    "not",
+    "if",
+    "then",
+    "else",
+    "contains",
+    "prefixItems",
+    "patternProperties",
+    "propertyNames",
+    "dependentSchemas",
+    "dependentRequired",
+    "dependencies",
+    "multipleOf",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "minProperties",
+    "maxProperties",
+    "$dynamicRef",
+    "$recursiveRef",
+]
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("headquarters", _p(rf"{C} is an? [^.;⟦]{{3,110}}? (?:headquartered|based) {_WHERE} {_PLACE}")),
     ("headquarters", _p(rf"{C} is an? (?P<place>[{UP}]\w+(?: [{UP}]\w+)?)-based ")),
     ("headquarters", _p(rf"{C} (?:is|was) founded .{{5,90}} and is (?:headquartered|based) {_WHERE} {_PLACE}")),
-    ("ceo", _p(rf"{C}(?:['’]s?)? (?:current )?{_AND_CEO}(?: is|,)? (?P<person>{PERSON_TEXT})(?=[,. ]|$)", re.I if False else 0)),
+    ("ceo", _p(rf"{C}(?:['’]s?)? (?:current )?{_AND_CEO}(?: is|,)? (?P<person>{PERSON_TEXT})(?=[,. ]|$)")),
     ("ceo", _p(rf"(?P<person>{PERSON_TEXT}),? (?:is |who is |serves as |is the |the |its |as )?(?:current |the )?{_AND_CEO} (?:of|at) {C}", 0)),
     ("ceo", _p(rf"{_LEAD} {_BE} (?:currently )?(?:led|run|headed|managed) by (?:its |the )?(?:{_AND_CEO},? )?(?P<person>{PERSON_TEXT})")),
     ("ceo", _p(rf"{C} (?:has )?(?:named|appointed|promoted|hired) (?P<person>{PERSON_TEXT}) (?:as |to )?(?:its |be )?(?:new |next )?{_AND_CEO}")),
@@ -232,7 +232,7 @@ def _said(marked: str, sentence: str) -> Iterator[Said]:
 def _values(concept: str, match: re.Match[str], marked: str, sentence: str) -> Iterator[Said]:
     groups = match.groupdict()
     passage = _around(sentence, match, marked)
-    stated = int(groups["year"]) if groups.get("year") else _as_of(marked, match.start())
+    stated = int(groups["year"]) if groups.get("year") else _as_of(marked)
     if re.search(
         r"을 |를 |자회사|법인을|공장|지사|연구소|모회사|계열사|투자한|인수",
         f"{groups.get('gap') or ''} {groups.get('gap2') or ''}",
@@ -252,7 +252,7 @@ def _values(concept: str, match: re.Match[str], marked: str, sentence: str) -> I
         if who is not None and concept == "founders":
             yield Said("founders", (who,), passage)
         elif who is not None:
-            yield Said("ceo", who, passage, _appointed(match, marked))
+            yield Said("ceo", who, passage)
             if groups.get("found") or groups.get("found2"):
                 yield Said("founders", (who,), passage)
     if groups.get("place"):
@@ -271,7 +271,12 @@ def _values(concept: str, match: re.Match[str], marked: str, sentence: str) -> I
         many = values.count(groups["count"])
         if many is not None and many.number > 0:
             year = re.search(r"(?:in|as of|end of) (?:[A-Z][a-z]+ )?((?:19|20)\d\d)", scope)
-            yield Said("employees", many, passage, int(year[1]) if year else stated, many.about)
+            loose = bool(
+                re.search(
+                    r"\b(?:about|approximately|around|some|roughly|nearly|almost|over|more than) \d|\d\+", match.group()
+                )
+            )
+            yield Said("employees", many, passage, int(year[1]) if year else stated, many.about or loose)
     if groups.get("money"):
         if concept == "revenue" and _QUARTER.search(marked):
             return
@@ -288,13 +293,12 @@ def _given(name: str) -> str:
     return re.sub(r"^(?:CEO|President|Chairman|Founder)\s", "", name)
 
 
-def _as_of(marked: str, end: int) -> int | None:
-    found = re.findall(r"(?:[Ii]n|[Aa]s of|[Ee]nd of|[Ss]ince) (?:[A-Z][a-z]+ )?((?:19|20)\d\d)", marked[: end + 40])
-    return int(found[0]) if len(set(found)) == 1 else None
-
-
-def _appointed(match: re.Match[str], marked: str) -> int | None:
-    return None
+def _as_of(marked: str) -> int | None:
+    """The year that the sentence opens with: "As of 2014, …"."""
+    found = re.match(
+        r"(?:In|As of|At the end of|By the end of|Since) (?:[A-Z][a-z]+ )?((?:19|20)\d\d)|((?:19|20)\d\d)년", marked
+    )
+    return int(found[1] or found[2]) if found else None
 
 
 def _around(sentence: str, match: re.Match[str], marked: str) -> str:

@@ -214,7 +214,20 @@ def count(text: str) -> Count | None:
 _MONTHS = {
     name: number
     for number, names in enumerate(
-        ["january jan", "february feb", "march mar", "april apr", "may", "june jun", "july jul", "august aug", "september sep sept", "october oct", "november nov", "december dec"],
+        [
+            "january jan",
+            "february feb",
+            "march mar",
+            "april apr",
+            "may",
+            "june jun",
+            "july jul",
+            "august aug",
+            "september sep sept",
+            "october oct",
+            "november nov",
+            "december dec",
+        ],
         1,
     )
     for name in names.split()
@@ -281,7 +294,72 @@ _ISO = {
     "PT": "Portugal", "RO": "Romania", "SE": "Sweden", "SG": "Singapore", "TW": "Taiwan", "US": "United States",
     "VN": "Vietnam", "ZA": "South Africa", "ID": "Indonesia", "TH": "Thailand", "MY": "Malaysia", "PH": "Philippines",
 }  # fmt: skip
-_STATES = {"alabama", "alaska", "arizona", "arkansas", "california", "colorado", "connecticut", "delaware", "florida", "georgia", "hawaii", "idaho", "illinois", "indiana", "iowa", "kansas", "kentucky", "louisiana", "maine", "maryland", "massachusetts", "michigan", "minnesota", "mississippi", "missouri", "montana", "nebraska", "nevada", "new hampshire", "new jersey", "new mexico", "new york", "north carolina", "north dakota", "ohio", "oklahoma", "oregon", "pennsylvania", "rhode island", "south carolina", "south dakota", "tennessee", "texas", "utah", "vermont", "virginia", "washington", "west virginia", "wisconsin", "wyoming", "ontario", "quebec", "british columbia", "alberta", "manitoba", "nova scotia", "bavaria", "saxony", "hesse", "new south wales", "victoria", "queensland", "gyeonggi-do", "gyeonggi"}
+_STATES = {
+    "alabama",
+    "alaska",
+    "arizona",
+    "arkansas",
+    "california",
+    "colorado",
+    "connecticut",
+    "delaware",
+    "florida",
+    "georgia",
+    "hawaii",
+    "idaho",
+    "illinois",
+    "indiana",
+    "iowa",
+    "kansas",
+    "kentucky",
+    "louisiana",
+    "maine",
+    "maryland",
+    "massachusetts",
+    "michigan",
+    "minnesota",
+    "mississippi",
+    "missouri",
+    "montana",
+    "nebraska",
+    "nevada",
+    "new hampshire",
+    "new jersey",
+    "new mexico",
+    "new york",
+    "north carolina",
+    "north dakota",
+    "ohio",
+    "oklahoma",
+    "oregon",
+    "pennsylvania",
+    "rhode island",
+    "south carolina",
+    "south dakota",
+    "tennessee",
+    "texas",
+    "utah",
+    "vermont",
+    "virginia",
+    "washington",
+    "west virginia",
+    "wisconsin",
+    "wyoming",
+    "ontario",
+    "quebec",
+    "british columbia",
+    "alberta",
+    "manitoba",
+    "nova scotia",
+    "bavaria",
+    "saxony",
+    "hesse",
+    "new south wales",
+    "victoria",
+    "queensland",
+    "gyeonggi-do",
+    "gyeonggi",
+}
 _POSTCODE = re.compile(
     r"\b(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]{1,2}-\d{4,5}|\d{4,5}(?:-\d{3,4})?(?: ?[A-Z]{2}(?=\b))?|\d{3} \d{2})\b"
 )
@@ -307,11 +385,8 @@ def place(text: str) -> Place | None:
         return _korean_place(text)
     parts = [part.strip() for part in text.split(",") if part.strip()]
     country = postcode = region = street = ""
-    if (
-        (parts
-        and parts[-1].casefold().rstrip(".") in COUNTRIES | {"the netherlands"})
-        or (parts
-        and parts[-1].casefold() in COUNTRIES)
+    if (parts and parts[-1].casefold().rstrip(".") in COUNTRIES | {"the netherlands"}) or (
+        parts and parts[-1].casefold() in COUNTRIES
     ):
         country = parts.pop()
     towns: list[str] = []
