@@ -32,17 +32,30 @@ QUIET_S = 2.0
 T = TypeVar("T")
 
 
+def folders_of(settings: Settings) -> list[Path]:
+    named = [Path(folder).expanduser() for folder in settings.research.corpus]
+    return [folder.resolve() for folder in named or [settings.home / "corpus"]]
+
+
+def missing_folder(folders: list[Path], *, named: bool) -> str:
+    missing = next((folder for folder in folders if not folder.is_dir()), None)
+    if missing is None:
+        return ""
+    if named:
+        return f"there is no folder {missing}"
+    return f"no folder of pages; put some into {missing}, or set QUARTERDECK_RESEARCH_CORPUS"
+
+
 class Corpus:
     name = "corpus"
     kind = "folder"
     cached = False
 
     def __init__(self, settings: Settings) -> None:
-        named = [Path(folder).expanduser() for folder in settings.research.corpus]
-        self.folders = [folder.resolve() for folder in named or [settings.home / "corpus"]]
+        self.folders = folders_of(settings)
         key = hashlib.sha256("\n".join(map(str, self.folders)).encode()).hexdigest()[:12]
         self._path = settings.home / "research" / f"corpus-{key}.db"
-        self._named = bool(named)
+        self._named = bool(settings.research.corpus)
         self._local = threading.local()
         self._readers: list[Reader] = []
         self._searching = ThreadPoolExecutor(2, thread_name_prefix="corpus")
@@ -55,12 +68,7 @@ class Corpus:
         self.note = ""
 
     def why_not(self) -> str:
-        missing = [folder for folder in self.folders if not folder.is_dir()]
-        if not missing:
-            return ""
-        if self._named:
-            return f"there is no folder {missing[0]}"
-        return f"no folder of pages; put some into {missing[0]}, or set QUARTERDECK_RESEARCH_CORPUS"
+        return missing_folder(self.folders, named=self._named)
 
     async def search(self, question: Question, until: float) -> Found:
         await self.fresh(until)
