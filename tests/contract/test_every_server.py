@@ -74,7 +74,14 @@ ASKED_FOR = {
     | ACTS,
 }
 # What each argument is called with to provoke an answer from a server whose sources are all down.
-SAMPLE: dict[str, Any] = {"string": "blog-service", "integer": 1, "number": 1.0, "boolean": False, "array": [], "object": {}}
+SAMPLE: dict[str, Any] = {
+    "string": "blog-service",
+    "integer": 1,
+    "number": 1.0,
+    "boolean": False,
+    "array": [],
+    "object": {},
+}
 ENCODING = bpe_openai.get_encoding("o200k_base")
 
 
