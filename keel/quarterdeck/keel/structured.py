@@ -107,7 +107,9 @@ async def ask(
     seconds: float = 120.0,
     repair: bool = True,
 ) -> Told:
-    """One answer; asked once more when it does not fit, unless one call is all there is. Raises ModelFailed, which knows whether to come back."""
+    """One answer; asked once more when it does not fit, unless one call is all there is.
+
+    Raises ModelFailed, which knows whether to come back."""
     settings = model.settings
     usage = Usage(model=settings.large if size == "large" else settings.small)
     limit = asyncio.timeout(min(seconds, settings.timeout_s))

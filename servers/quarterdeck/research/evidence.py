@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from quarterdeck.research import sentences, values
 from quarterdeck.research.headings import Standing, standing_of
 from quarterdeck.research.labels import CONCEPTS, concepts_of, normal
-from quarterdeck.research.layout import Layout, Pair, Section, looks_like_html, read, squeeze
+from quarterdeck.research.layout import Layout, Pair, Section, looks_like_html, read, seen_text, squeeze
 from quarterdeck.research.names import UP, Company
 from quarterdeck.research.values import Day, Place
 
@@ -166,7 +167,18 @@ class _Reading:
             )
 
     def _held(self, passage: str) -> str:
-        return squeeze(passage)[:240].strip()
+        """The passage as it stands in the source; nothing when it does not stand there."""
+        wanted = squeeze(passage)[:240].strip()
+        if wanted in self.raw or wanted in self.seen:
+            return wanted
+        # Markdown's marks and a table's bars stand between the words.
+        words = [re.escape(word) for word in re.findall(r"[^\W_]+", wanted)][:60]
+        found = re.search(r"[\W_]{0,12}".join(words), self.raw) if words else None
+        return found.group()[:240] if found is not None else ""
+
+    @cached_property
+    def seen(self) -> str:
+        return seen_text(self.layout) if looks_like_html(self.source.content) else ""
 
     # labels
 
