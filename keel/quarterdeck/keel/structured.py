@@ -153,6 +153,10 @@ async def _once(
         message = await api.messages.create(**asked)
     except Exception as error:  # whatever the SDK trips over
         raise failed(error, usage, settings, 0) from error
+    if not hasattr(message, "stop_reason"):  # the SDK hands on whatever is no JSON
+        raise ModelFailed(
+            f"What came from {settings.base_url or 'the model'} is not an answer. Check that address.", usage
+        )
     usage.count(message)
     if message.stop_reason == "refusal":
         raise ModelFailed("The model declined to answer this.", usage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from quarterdeck.research.headings import Standing, standing_of
 from quarterdeck.research.labels import CONCEPTS, concepts_of, normal
 from quarterdeck.research.layout import Layout, Pair, Section, looks_like_html, read, seen_text, squeeze
 from quarterdeck.research.names import UP, Company
-from quarterdeck.research.values import Day, Place
+from quarterdeck.research.values import Count, Day, Money, Place
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ class _Reading:
             and year < self.newest - 3
         ):
             return  # a figure of the past, told in passing
+        if year and isinstance(value, Money | Count) and value.year is None:
+            value = replace(value, year=year)
         if passage := self._held(passage):
             self.evidence.facts.append(
                 Fact(concept, value, passage, self.number, weight, year, about or getattr(value, "about", False))

@@ -104,7 +104,6 @@ _STARTS = frozenset(
         "was",
         "our",
         "your",
-        "new",
         "ceo",
         "cfo",
         "cto",

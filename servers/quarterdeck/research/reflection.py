@@ -155,7 +155,7 @@ def _implausible(shape: Shape, data: dict[str, Any], today: date) -> Iterator[Is
             continue
         for value in values_at(data, leaf.path):
             if meaning.concept == "founded" and not meaning.part.startswith(("month", "day")):
-                year = re.match(r"\d{4}", str(value))
+                year = re.match(r"\d{1,6}", str(value))
                 if year is not None and not 1200 <= int(year.group()) <= today.year:
                     yield Issue(
                         leaf.name, f"{clip(str(value), 40)} is no year in which a company can have been founded", True

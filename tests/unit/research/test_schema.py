@@ -136,7 +136,25 @@ def test_data_that_does_not_fit_is_said_by_place() -> None:
 
 
 words = st.sampled_from(
-    ["type", "properties", "items", "required", "enum", "format", "pattern", "minimum", "maximum", "minLength", "$ref", "anyOf", "allOf", "const", "title", "$defs", "x"]
+    [
+        "type",
+        "properties",
+        "items",
+        "required",
+        "enum",
+        "format",
+        "pattern",
+        "minimum",
+        "maximum",
+        "minLength",
+        "$ref",
+        "anyOf",
+        "allOf",
+        "const",
+        "title",
+        "$defs",
+        "x",
+    ]
 )
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(
     ["object", "string", "integer", "array", "#", "#/properties/x", "(", "a*"]
