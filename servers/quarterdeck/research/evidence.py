@@ -59,6 +59,7 @@ _CEO_ROLE = re.compile(
 _GONE = re.compile(
     r"(?i)\b(?:until|former|formerly|ex|resigned|interim|acting|designate|elect|previous|left|emeritus|deputy|vice|outgoing)\b|전\s|前|직무대행|권한대행"
 )
+_UNMISTAKEN = {"day", "place", "count", "money", "url", "email", "phone"}
 _ORGANISATIONS = re.compile(
     r"(?i)organi[sz]ation|corporation|business|company|store|airline|consortium|bank|restaurant|hotel|agency"
 )
@@ -241,10 +242,16 @@ class _Reading:
                 below = lines[at + 1] if at + 1 < len(lines) else ""
                 if values.person(below) is None or heads[at] == section.heading:
                     self._role(who, role, f"{heads[at]} {line}" if squeeze(f"{heads[at]} {line}") in self.raw else who)
-            if values.person(line) is None and concepts_of(line) == ("founded",) and at + 1 < len(lines):
-                when = values.day(lines[at + 1])
-                if when is not None and len(lines[at + 1]) < 24:
-                    self._put("founded", when, lines[at + 1], 0.75)
+            self._below(heads[at], line)
+
+    def _below(self, label: str, line: str) -> None:
+        """A label on a line of its own, and below it a value that can be nothing else."""
+        concepts = concepts_of(label)
+        if len(concepts) != 1 or len(line) > 80 or CONCEPTS[concepts[0]][0] not in _UNMISTAKEN:
+            return
+        if CONCEPTS[concepts[0]][0] == "place" and not re.search(r", |[가-힣]", line):
+            return
+        self._pair(label, line, line, concepts, None, weight=0.75)
 
     def _role(self, who: str, role: re.Match[str], passage: str) -> None:
         self._put("ceo", who, passage, 0.8)
