@@ -337,9 +337,9 @@ def _fill_plainly(leaf: Leaf, read: Sequence[Evidence], sources: Sequence[Source
         return
     value, pair, number = found[0]
     several = len({number for _, _, number in found}) > 1
-    path = leaf.path[:-1] if leaf.path[-1] == "[]" else leaf.path
-    for at, one in enumerate(value if leaf.path[-1] == "[]" else [value]):
-        place = (*path, at) if leaf.path[-1] == "[]" else path
+    listed = leaf.path[-1] == "[]"
+    for at, one in enumerate(value if listed else [value]):
+        place: tuple[str | int, ...] = (*leaf.path[:-1], at) if listed else leaf.path
         put(done.data, place, one)
         done.fields.append(Found(place, one, 0.8 if several else 0.65, sources[number].url, pair.passage))
 
