@@ -27,6 +27,8 @@ FIRST_PATIENCE_S = 20.0
 """How long the first question waits for a corpus that has no index yet; what is indexed by then is searched."""
 PATIENCE_S = 0.5
 CHECK_EVERY_S = 2.0
+CHECK_SHARE = 50
+"""Looking at the files takes at most this part of the time: a hundred thousand take half a second."""
 QUIET_S = 2.0
 """Indexing that takes longer says how far it is."""
 T = TypeVar("T")
@@ -91,7 +93,7 @@ class Corpus:
     async def fresh(self, until: float) -> None:
         """See whether files have changed, unless that was seen just now; wait a little for the index to have them."""
         now = time.monotonic()
-        if self._updating is None and now - self._checked_at > max(CHECK_EVERY_S, 50 * self._check_s):
+        if self._updating is None and now - self._checked_at > max(CHECK_EVERY_S, CHECK_SHARE * self._check_s):
             self._updated = asyncio.Event()
             loop, updated = asyncio.get_running_loop(), self._updated
 

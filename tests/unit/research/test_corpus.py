@@ -18,6 +18,7 @@ from quarterdeck.research.server import create_server
 @pytest.fixture(autouse=True)
 def look_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus_module, "CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr(corpus_module, "CHECK_SHARE", 0)
     monkeypatch.setattr(corpus_module, "PATIENCE_S", 20.0)
 
 
