@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -11,9 +10,10 @@ from typing import Any
 
 from quarterdeck.research import sentences, values
 from quarterdeck.research.headings import Standing, standing_of
-from quarterdeck.research.labels import CONCEPTS, concepts_of, normal
+from quarterdeck.research.labels import CONCEPTS, concepts_of
 from quarterdeck.research.layout import Layout, Pair, Section, looks_like_html, read, seen_text, squeeze
-from quarterdeck.research.names import UP, Company
+from quarterdeck.research.names import Company
+from quarterdeck.research.readings import CEO_ROLE, GONE, typed
 from quarterdeck.research.values import Count, Day, Money, Place
 
 
@@ -51,14 +51,6 @@ class Evidence:
     """profile, article, alike, or nothing: what the page is to the company."""
 
 
-_CEO_ROLE = re.compile(
-    r"(?i)(?:(?P<a>(?:co-?\s?)?founder)\s?(?:&|and|,|/)\s?)?(?:president\s?(?:&|and)\s?)?(?:chairman\s?(?:&|and)\s?)?"
-    r"(?:group\s)?(?:CEO|chief executive(?: officer)?(?:\s?\(CEO\))?|managing director|대표이사|대표)"
-    r"(?:\s?(?:&|and|,|/)\s?(?P<b>(?:co-?\s?)?founder))?"
-)
-_GONE = re.compile(
-    r"(?i)\b(?:until|former|formerly|ex|resigned|interim|acting|designate|elect|previous|left|emeritus|deputy|vice|outgoing)\b|전\s|前|직무대행|권한대행"
-)
 _UNMISTAKEN = {"day", "place", "count", "money", "url", "email", "phone"}
 _ORGANISATIONS = re.compile(
     r"(?i)organi[sz]ation|corporation|business|company|store|airline|consortium|bank|restaurant|hotel|agency"
@@ -223,7 +215,7 @@ class _Reading:
         year = year or values.year_in(" ".join(re.findall(r"\(([^)]*)\)", label)) or label)
         unit = values.unit_of(" ".join(re.findall(r"[(\[]([^)\]]*)[)\]]", label))) or stated
         for concept in concepts:
-            for made in _typed(concept, value, unit, label, self.company):
+            for made in typed(concept, value, unit, label, self.company):
                 self._put(made[0], made[1], passage, weight, year)
 
     def _people(self, section: Section) -> None:
@@ -232,12 +224,12 @@ class _Reading:
         heads = [section.heading, *lines]
         for at, line in enumerate(lines):
             split = re.match(r"^(?P<who>[^,–—|:-]{4,50}?)\s*(?:,|–|—|\||:|\s-)\s*(?P<role>.{3,60})$", line)
-            if split is not None and not _GONE.search(split["role"]):
-                role = _CEO_ROLE.fullmatch(re.sub(r"\s*\(since \d{4}\)$", "", split["role"].strip(" .")))
+            if split is not None and not GONE.search(split["role"]):
+                role = CEO_ROLE.fullmatch(re.sub(r"\s*\(since \d{4}\)$", "", split["role"].strip(" .")))
                 who = values.person(split["who"])
                 if role is not None and who is not None:
                     self._role(who, role, line)
-            role = _CEO_ROLE.fullmatch(line.strip())
+            role = CEO_ROLE.fullmatch(line.strip())
             if role is not None and at < len(heads) and (who := values.person(heads[at])) is not None:
                 below = lines[at + 1] if at + 1 < len(lines) else ""
                 if values.person(below) is None or heads[at] == section.heading:
@@ -364,7 +356,7 @@ class _Reading:
         ):
             said = one.get(key)
             if isinstance(said, str) and said.strip():
-                for made in _typed(concept, said.removeprefix("mailto:").strip(), None, key, self.company):
+                for made in typed(concept, said.removeprefix("mailto:").strip(), None, key, self.company):
                     put(made[0], key, made[1], said.removeprefix("mailto:").strip())
         founders = [_called(entry) for entry in _listed(one.get("founder") or one.get("founders"))]
         names = [values.person(name) for name in founders if name]
@@ -451,93 +443,3 @@ def _called(value: Any) -> str:
     if isinstance(value, dict):
         value = value.get("name")
     return squeeze(value) if isinstance(value, str) else ""
-
-
-def _typed(
-    concept: str, text: str, unit: tuple[str, int] | None, label: str, company: Company
-) -> Iterator[tuple[str, Any]]:
-    """A label's value as what the label is about; nothing when it does not read as that."""
-    value: Any = None
-    match CONCEPTS[concept][0]:
-        case "day":
-            value = values.day(text) if len(text) <= 120 else None
-            if isinstance(value, Day) and concept == "founded":
-                by = re.search(r"\bby (.{4,120})$", text)
-                found = values.people(by[1]) if by else None
-                if found:
-                    yield "founders", tuple(found)
-        case "place":
-            value = values.place(text)
-        case "person":
-            value = None if _GONE.search(text) else values.person(re.split(r",\s(?=(?:since|appointed)\b)", text)[0])
-        case "people":
-            found = values.people(text)
-            value = tuple(found) if found and not re.search(r"(?i)\b(?:until|unknown|disputed)\b", text) else None
-        case "count":
-            value = values.count(text)
-        case "money":
-            value = (
-                None
-                if re.search(r"(?i)forecast|expected|estimate|target|예상|목표|전망|추정", f"{label} {text}")
-                else values.money(text, unit)
-            )
-        case "url":
-            value = values.web_address(text)
-        case "email":
-            value = values.address_of_mail(text)
-        case "phone":
-            value = values.phone(text)
-        case "ticker":
-            value = values.ticker(text)
-        case "exchange":
-            value = text if re.fullmatch(values._EXCHANGE, text) else None
-        case "list":
-            parts = [part.strip(" .") for part in re.split(r"\s*[,;·/•]\s*(?:and\s)?|\s및\s", text) if part.strip(" .")]
-            value = tuple(parts) if 0 < len(parts) <= 20 and all(len(part) <= 60 for part in parts) else None
-        case "staff":
-            for part in re.split(r"[;,](?![^(]*\))", text):
-                role = re.fullmatch(r"(?P<who>[^(]{4,60})\((?P<role>[^)]{2,60})\)", part.strip())
-                if (
-                    role is not None
-                    and _CEO_ROLE.fullmatch(role["role"].strip())
-                    and (who := values.person(role["who"]))
-                ):
-                    yield "ceo", who
-            return
-        case "text":
-            value = _text(concept, text, label, company)
-    if value is not None:
-        yield concept, value
-
-
-def _text(concept: str, text: str, label: str, company: Company) -> str | None:
-    text = re.sub(r"\[[^\]]{0,20}\]", "", text).strip(" ;")
-    if concept == "legal_name":
-        return (
-            text
-            if len(text) <= 120
-            and (
-                company.same(text)
-                or normal(label)
-                in ("legal name", "registered name", "legalname", "full legal name", "legal entity name")
-            )
-            else None
-        )
-    if concept == "name":
-        return text if company.same(text) else None
-    if concept == "parent":
-        found = re.match(
-            r"(?i)(?:(?:wholly[- ]owned )?subsidiary of|owned by|part of)\s(?:the )?(?P<who>.{2,80})$", text
-        )
-        if found is not None:
-            return found["who"].strip(" .")
-        named = normal(label) not in ("ownership", "owner", "owned by") or bool(
-            re.search(r"(?i)\b(?:inc|ltd|group|holdings?|corp|plc|ag|gmbh)\b", text)
-        )
-        if not named or company.same(text) or re.search(r"(?i)independent|private|public|family|founder", text):
-            return None
-    if concept == "industry":
-        text = re.sub(r"^\d{3,6}\s*[-–:]\s*", "", text)
-    if len(text) > (400 if concept == "description" else 100) or not re.search(rf"[{UP}\w]", text):
-        return None
-    return text

@@ -14,8 +14,9 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from quarterdeck.keel.answers import clip, one_line
+from quarterdeck.research.converting import Unfit, convert
 from quarterdeck.research.evidence import Fact, Source, gather
-from quarterdeck.research.extraction import OF_NOW, Unfit, choose, convert, told
+from quarterdeck.research.extraction import OF_NOW, choose, told
 from quarterdeck.research.labels import Meaning, meaning_of, normal
 from quarterdeck.research.layout import squeeze, visible_text
 from quarterdeck.research.names import Company
