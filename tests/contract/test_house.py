@@ -137,6 +137,7 @@ async def test_no_tool_of_any_server_grants(name: str, tmp_path: Path, monkeypat
         "number": 1.0,
         "boolean": True,
         "array": [pending.id],
+        "object": {},
     }
     server = import_module(f"quarterdeck.{name}.server").create_server(settings)
     async with Client(server) as client:

@@ -155,6 +155,7 @@ def test_settings_of_the_shell_go_along_but_secrets_do_not(
 ) -> None:
     monkeypatch.setenv("QUARTERDECK_STATS_URL", "http://127.0.0.1:7100")
     monkeypatch.setenv("QUARTERDECK_LOGS_LOKI_TOKEN", "planted-secret-11")
+    monkeypatch.setenv("QUARTERDECK_RESEARCH_TAVILY_KEY", "planted-secret-13")
     monkeypatch.setenv("QUARTERDECK_STATS_PROMETHEUS_URL", "http://me:planted-secret-12@127.0.0.1:9090")
     run("cursor")
     assert entries("cursor", home)["quarterdeck-stats"]["env"] == {"QUARTERDECK_STATS_URL": "http://127.0.0.1:7100"}
