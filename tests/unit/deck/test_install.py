@@ -18,7 +18,7 @@ from quarterdeck.deck import install, main, uninstall
 from quarterdeck.deck.clients import CLIENTS
 from quarterdeck.keel.errors import Refusal
 
-ENTRIES = ["quarterdeck-stats", "quarterdeck-kubectl", "quarterdeck-logs", "quarterdeck-bridge"]
+ENTRIES = ["quarterdeck-stats", "quarterdeck-kubectl", "quarterdeck-logs", "quarterdeck-research", "quarterdeck-bridge"]
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +155,7 @@ def test_settings_of_the_shell_go_along_but_secrets_do_not(
 ) -> None:
     monkeypatch.setenv("QUARTERDECK_STATS_URL", "http://127.0.0.1:7100")
     monkeypatch.setenv("QUARTERDECK_LOGS_LOKI_TOKEN", "planted-secret-11")
+    monkeypatch.setenv("QUARTERDECK_RESEARCH_TAVILY_KEY", "planted-secret-13")
     monkeypatch.setenv("QUARTERDECK_STATS_PROMETHEUS_URL", "http://me:planted-secret-12@127.0.0.1:9090")
     run("cursor")
     assert entries("cursor", home)["quarterdeck-stats"]["env"] == {"QUARTERDECK_STATS_URL": "http://127.0.0.1:7100"}
@@ -172,7 +173,7 @@ def test_a_project_file_lies_in_the_project(home: Path, tmp_path: Path, monkeypa
 
 
 def test_an_unknown_server_is_refused() -> None:
-    with pytest.raises(Refusal, match="There are: stats, kubectl, logs, bridge"):
+    with pytest.raises(Refusal, match="There are: stats, kubectl, logs, research, bridge"):
         run("cursor", "nope")
 
 
