@@ -21,6 +21,7 @@ from typing import Any
 import httpcore
 import httpx
 
+from quarterdeck.keel import wire
 from quarterdeck.keel.answers import clip, one_line
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.redact import redact
@@ -145,7 +146,6 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
     def __init__(self, allowed: frozenset[Place], resolver: Resolve) -> None:
         self._allowed, self._resolver = allowed, resolver
-        self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -158,7 +158,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         problem: Exception = httpcore.ConnectError("no address")
         for address in await addresses(host, port, self._allowed, self._resolver):
             try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await wire.connect(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 problem = error
         raise problem
