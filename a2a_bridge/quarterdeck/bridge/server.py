@@ -177,7 +177,10 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             agent = await directory.with_skill(skill, caller)
         if files and ctx.transport in ("streamable-http", "sse"):
             raise Refusal("Files are handed out only by a bridge that runs on the caller's own machine, over stdio.")
-        parts = await asyncio.to_thread(parts_of, text, data, files or [], settings.bridge.folders)
+        folders = settings.bridge.folders
+        parts = (
+            await asyncio.to_thread(parts_of, text, data, files, folders) if files else parts_of(text, data, [], [])
+        )
         record, new = await _begin(caller, agent, text, parts, context=context, skill=skill, key=key)
         return await _go_on(ctx, record, wait_s, from_start=new)
 

@@ -35,6 +35,8 @@ KEPT_S = 30 * 86400.0
 MOST_TASKS = 5_000
 """Per caller; the oldest that are over make room."""
 MOST_OPEN = 500
+ROOM_EVERY = 25
+"""Tasks begun between two looks at what may be forgotten."""
 BRIEFLY_S, PATIENTLY_S = 0.01, 10.0
 """How long a writer waits for another process: in the loop, and on the thread."""
 
@@ -125,6 +127,7 @@ class Memory:
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        self._begun = 0
         self._thread: ThreadPoolExecutor | None = None
         self._here: sqlite3.Connection | None = None
         self._there: sqlite3.Connection | None = None
@@ -188,19 +191,23 @@ class Memory:
         return await self._run(work)
 
     def _make_room(self, db: sqlite3.Connection, caller: str) -> None:
+        """Every now and then: counting costs more than writing a task down."""
+        self._begun += 1
+        if self._begun % ROOM_EVERY != 1:
+            return
         over = ", ".join(f"'{state}'" for state in sorted(OVER))
         total, still = db.execute(
             f"SELECT count(*), count(*) FILTER (WHERE state NOT IN ({over})) FROM tasks WHERE caller = ?", (caller,)
         ).fetchone()
         if still >= MOST_OPEN:
+            self._begun -= 1  # and with the next one again
             raise Refusal(f"{MOST_OPEN} tasks are open already. Wait for some, or cancel some; list_tasks shows them.")
-        old = time.time() - KEPT_S
-        if total >= MOST_TASKS or db.execute("SELECT 1 FROM tasks WHERE heard < ? LIMIT 1", (old,)).fetchone():
-            db.execute(
-                f"DELETE FROM tasks WHERE state IN ({over}) AND (heard < ? OR id IN (SELECT id FROM tasks"
-                f" WHERE caller = ? AND state IN ({over}) ORDER BY heard LIMIT ?))",
-                (old, caller, max(0, total - MOST_TASKS + 100)),
-            )
+        gone = db.execute(
+            f"DELETE FROM tasks WHERE state IN ({over}) AND (heard < ? OR id IN (SELECT id FROM tasks"
+            f" WHERE caller = ? AND state IN ({over}) ORDER BY heard LIMIT ?))",
+            (time.time() - KEPT_S, caller, max(0, total - MOST_TASKS)),
+        )
+        if gone.rowcount:
             for table in ("messages", "artifacts"):
                 db.execute(f"DELETE FROM {table} WHERE task NOT IN (SELECT id FROM tasks)")
 
