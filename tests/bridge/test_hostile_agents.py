@@ -102,7 +102,7 @@ async def test_a_task_id_of_another_tenant_is_not_believed(tmp_path: Path) -> No
     listener = free_socket()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
     settings = Settings.model_validate({"home": tmp_path, "bridge": {"agents": {"crew": url}, **LIMITS}})
-    memory = Memory(tmp_path)
+    memory = Memory.of(settings)
     await memory.begin(Record("t-theirs", "token:other", "crew", "secret", url, "m0", remote="r1", state="working"))
     memory.close()
     async with serving(app(url, "another task"), listener), Client(create_server(settings)) as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -167,11 +168,11 @@ async def test_a_task_that_a_killed_bridge_never_sent_is_said_to_be_so(tmp_path:
     from quarterdeck.keel.identity import local_user
 
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)  # noqa: ASYNC221
-    memory = Memory(tmp_path)
-    place = f"process {gone.stdout.strip()}"
+    settings = Settings.model_validate({"home": tmp_path, "bridge": {"agents": {"crew": "http://127.0.0.1:9"}}})
+    memory = Memory.of(settings)
+    place = f"process {gone.stdout.strip()} of {platform.node()}"
     await memory.begin(Record("t-queued", f"local:{local_user()}", "crew", "x", place, "m1", state="queued"))
     memory.close()
-    settings = Settings.model_validate({"home": tmp_path, "bridge": {"agents": {"crew": "http://127.0.0.1:9"}}})
     async with Client(create_server(settings)) as client:
         view = await call(client, "check_task", task="t-queued")
         assert view["state"] == "failed"

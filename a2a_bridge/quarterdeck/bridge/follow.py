@@ -297,7 +297,7 @@ class Follower:
             with suppress(Refusal):  # perhaps it shows by now
                 await self._find(followed)
         if record.state == "queued":
-            if is_gone(record.place):
+            if is_gone(record):
                 await self._end(followed, "failed", "It was never sent: the bridge was stopped before its turn came.")
         elif not followed.record.resting:
             self._listen(followed, None)

@@ -67,7 +67,7 @@ View = TaskView | InputRequiredResult
 
 
 def create_server(settings: Settings) -> FastMCP[Any]:
-    memory = Memory(settings.home)
+    memory = Memory.of(settings)
     directory = Directory(settings.bridge, memory)
     follower = Follower(settings.bridge, memory)
     changes = Changes.of(settings)
@@ -178,9 +178,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         if files and ctx.transport in ("streamable-http", "sse"):
             raise Refusal("Files are handed out only by a bridge that runs on the caller's own machine, over stdio.")
         folders = settings.bridge.folders
-        parts = (
-            await asyncio.to_thread(parts_of, text, data, files, folders) if files else parts_of(text, data, [], [])
-        )
+        parts = await asyncio.to_thread(parts_of, text, data, files, folders) if files else parts_of(text, data, [], [])
         record, new = await _begin(caller, agent, text, parts, context=context, skill=skill, key=key)
         return await _go_on(ctx, record, wait_s, from_start=new)
 
