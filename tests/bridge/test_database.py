@@ -53,7 +53,8 @@ async def test_a_task_begun_on_one_machine_is_gone_on_with_on_another(
         page = await call(one, "read_artifact", task=view["task"])
         assert page["text_of_it"] == "answered: blue"
     assert [message["parts"][0]["text"] for message in started.crew.received] == ["ask", "blue"]
-    assert not list(tmp_path.glob("*/bridge.db")), "nothing is kept in a file"
+    files = [tmp_path / home / "bridge.db" for home in ("one", "two")]
+    assert not any(file.exists() for file in files), "nothing is kept in a file"
 
 
 async def test_two_machines_answer_one_question_once(ship: Start, database: str, tmp_path: Path) -> None:
@@ -87,9 +88,7 @@ async def test_a_database_that_is_away_is_a_sentence_and_nothing_is_sent_until_i
     async with machine(started.settings, tmp_path / "one") as client:
         await call(client, "delegate", agent="crew", text="hello")
         with psycopg.connect(database.rpartition("/")[0] + "/postgres", autocommit=True) as db:
-            others = (
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = %s"
-            )
+            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
             assert db.execute(others, (database.rpartition("/")[2],)).fetchall(), "the bridge is connected"
         view = await call(client, "delegate", agent="crew", text="again")  # a broken connection is opened anew
         assert view["state"] == "completed"

@@ -60,10 +60,16 @@ class Followed:
     saved_state: tuple[str, str] = ("", "")
     changed: bool = False
     """Artifacts came that are not saved yet."""
+    saving: int = 0
+    """Nobody is told that it rests before that is written down."""
     quiet: bool = False
     """The agent was just heard, so it need not be asked."""
     answered: dict[str, float] = field(default_factory=dict)
     """Questions that were answered, and when: for a moment the agent may still show them."""
+
+    @property
+    def listening(self) -> bool:
+        return self.listener is not None and not self.listener.done()
 
     def wake(self) -> None:
         for event in self.waiters:
@@ -143,7 +149,7 @@ class Follower:
         """Tasks that rest and that nobody waits for need no place here: memory has them."""
         if len(self._followed) > 1000:
             for id, one in list(self._followed.items()):
-                if (one.listener is None or one.listener.done()) and not one.waiters:
+                if not one.listening and not one.waiters:
                     del self._followed[id]
 
     def _listen(self, followed: Followed, message: Json | None, arrived: asyncio.Future[None] | None = None) -> None:
@@ -282,17 +288,16 @@ class Follower:
     async def refresh(self, record: Record, line: Line) -> Record:
         """How a task stands, as far as can be found out now; starts to listen where nobody does."""
         followed = self._take(record, line)
-        busy = followed.listener is not None and not followed.listener.done()
-        if busy or (record.over and record.state != "unknown"):
+        if followed.listening:
             return followed.record
-        followed.record = record
-        if not followed.artifacts:
-            followed.artifacts = await self._memory.artifacts(record.id)
+        followed.record, followed.artifacts = record, []  # another process may have gone on with it
+        if record.over and record.state != "unknown":
+            return record
+        followed.artifacts = await self._memory.artifacts(record.id)
         followed.answered = await self._memory.answered(record.id)
         if record.resting and record.remote:
             with suppress(Refusal):
                 await self._apply(followed, {"task": await line.get(record.place, record.remote)})
-                await self._save(followed, now=True)
         if record.state == "unknown" and not record.remote:
             with suppress(Refusal):  # perhaps it shows by now
                 await self._find(followed)
@@ -309,15 +314,21 @@ class Follower:
         if followed is None or not hmac.compare_digest(push_token(followed.record), token):
             return False
         followed.poked.set()
-        listening = followed.listener is not None and not followed.listener.done()
-        if not listening and followed.record.state == "auth_required":
+        if not followed.listening and followed.record.state == "auth_required":
             followed.record.state, followed.quiet = "working", False
             self._listen(followed, None)
         return True
 
+    def _known(self, record: Record) -> Followed | None:
+        """The task as it is followed here; None where another process brought it to its end."""
+        followed = self._followed.get(record.id)
+        if followed is not None and record.over and not followed.record.over and not followed.listening:
+            return None
+        return followed
+
     async def artifacts(self, record: Record) -> list[Json]:
         """What the task made so far."""
-        followed = self._followed.get(record.id)
+        followed = self._known(record)
         if followed is not None and followed.artifacts:
             return followed.artifacts
         return await self._memory.artifacts(record.id)
@@ -327,14 +338,12 @@ class Follower:
         followed = self._take(record, line)
         answer = await line.cancel(record.place, record.remote)
         await self._apply(followed, {"task": answer})
-        await self._save(followed, now=True)
-        followed.wake()
 
     async def wait(
         self, record: Record, seconds: float, report: Report | None = None, *, from_start: bool = False
     ) -> Record:
         """Until the task rests or the time is up. Each of the agent's words is reported as it comes."""
-        followed = self._followed.get(record.id)
+        followed = self._known(record)
         if followed is None:
             return record
         woken = asyncio.Event()
@@ -345,14 +354,14 @@ class Follower:
             while True:
                 woken.clear()
                 # When it rests, the answer itself says all of it.
+                rests = followed.record.resting and not followed.saving
                 news = [] if followed.record.resting else [one for one in followed.news if one[0] > told]
                 for number, words in news:
                     told = number
                     if report is not None:
                         with suppress(Exception):  # progress that nobody hears is no reason to stop
                             await report(words)
-                listening = followed.listener is not None and not followed.listener.done()
-                if followed.record.resting or not listening or time.monotonic() >= until:
+                if rests or not followed.listening or time.monotonic() >= until:
                     break
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, until - time.monotonic())):
@@ -457,7 +466,11 @@ class Follower:
         if now or due or record.resting:
             followed.saved_at, followed.saved_state = time.monotonic(), standing
             artifacts, followed.changed = followed.artifacts if followed.changed else None, False
-            await self._memory.save(record, artifacts)
+            followed.saving += 1
+            try:
+                await self._memory.save(record, artifacts)
+            finally:
+                followed.saving -= 1
         elif followed.flush is None or followed.flush.done():
             followed.flush = asyncio.create_task(self._save_later(followed))
 
