@@ -36,6 +36,7 @@ MOST_EVENTS = 10_000
 MOST_ARTIFACTS = 100
 SAVE_EVERY_S = 0.5
 FIRST_POLL_S, LAST_POLL_S = 0.05, 5.0
+FIRST_SIGN_IN_S = 0.5
 SETTLE_S = 10.0
 """An answer may take so long to show at the agent, and a message to show in its list."""
 NEWS = 50
@@ -307,6 +308,17 @@ class Follower:
         elif not followed.record.resting:
             self._listen(followed, None)
         return followed.record
+
+    async def signed_in(self, record: Record, line: Line, seconds: float) -> Record:
+        """Wait until a person has signed in and the task goes on; an agent that waits for that sends nothing."""
+        pause = FIRST_SIGN_IN_S
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while record.state == "auth_required":
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 1.5, LAST_POLL_S)
+                    record = await self.refresh(record, line)
+        return record
 
     def poke(self, id: str, token: str) -> bool:
         """An agent says that a task went on. It is not believed, only asked how it stands."""

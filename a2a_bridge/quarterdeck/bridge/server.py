@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from quarterdeck.bridge import artifacts as made
 from quarterdeck.bridge.agents import NO_AGENTS, Directory, rank
-from quarterdeck.bridge.asking import allowed_already, ask_approval, ask_question
+from quarterdeck.bridge.asking import allowed_already, ask_approval, ask_question, ask_sign_in
 from quarterdeck.bridge.follow import Follower
 from quarterdeck.bridge.messages import LONGEST_TEXT, Question, new_message, parts_of, refusal_part
 from quarterdeck.bridge.models import (
@@ -211,7 +211,10 @@ def create_server(settings: Settings) -> FastMCP[Any]:
     async def wait_for_task(ctx: Context, task: TaskId, wait_s: Wait = 20.0) -> TaskView:
         """Wait until a task is over or asks something, with progress. Call it again to wait on."""
         record = await _refreshed(ctx, await memory.get(task, caller_of(ctx).id))
-        return await _view(await follower.wait(record, wait_s, _reporter(ctx)))
+        until = time.monotonic() + wait_s
+        if record.state == "auth_required":
+            record = await follower.signed_in(record, directory.line(record.agent, caller_of(ctx)), wait_s)
+        return await _view(await follower.wait(record, max(0.0, until - time.monotonic()), _reporter(ctx)))
 
     @look(server, timeout=400.0)
     async def list_tasks(
@@ -257,11 +260,13 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         caller = caller_of(ctx)
         record = await _refreshed(ctx, await memory.get(task, caller.id))
         question = Question.of(record.question)
-        if record.state == "auth_required":
+        if record.state == "auth_required" and text.strip():
             raise Refusal(
                 "The agent wants a sign-in. The person does that at the address it gave; secrets never go through the "
                 "chat. Then call wait_for_task."
             )
+        if record.state == "auth_required":
+            return await _go_on(ctx, record, wait_s)
         if record.state != "input_required" or question is None:
             return await _view(record)
         if question.change is not None:
@@ -343,7 +348,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         return record, True
 
     async def _refreshed(ctx: Context, record: Record) -> Record:
-        if record.over:
+        if record.over and record.state != "unknown":
             return record
         return await follower.refresh(record, directory.line(record.agent, caller_of(ctx)))
 
@@ -384,6 +389,18 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             )
             from_start = False
             question = Question.of(record.question)
+            if record.state == "auth_required" and question is not None:
+                opened = await ask_sign_in(ctx, record, question)
+                if isinstance(opened, InputRequiredResult):
+                    return opened
+                if not opened:
+                    break
+                seconds = max(20.0, until - time.monotonic())
+                record = await follower.signed_in(record, directory.line(record.agent, caller), seconds)
+                if record.state == "auth_required":
+                    break
+                until = max(until, time.monotonic() + min(wait_s, 20.0))
+                continue
             if record.state != "input_required" or question is None:
                 break
             if question.change is not None:
