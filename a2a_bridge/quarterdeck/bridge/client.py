@@ -19,6 +19,7 @@ import httpx
 from quarterdeck.bridge import cards
 from quarterdeck.bridge.cards import Card, outside
 from quarterdeck.bridge.limits import BadAnswer, LimitedTransport
+from quarterdeck.bridge.sdk import loaded
 from quarterdeck.bridge.tasks import Memory
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.guard import GuardedTransport, place_of
@@ -157,6 +158,7 @@ class Line:
                 breaker.note(well=False)
                 raise
             breaker.note(well=True)
+            await loaded()
             signature = await cards.verified(self._http, self.agent.name, place, body, self.agent.key_file)
             card = await asyncio.to_thread(cards.read, self.agent.name, place, body, signature)
             digest, parts = cards.fingerprint(body)
@@ -204,6 +206,7 @@ class Line:
         return made
 
     async def _make_client(self, card: Card) -> Any:
+        await loaded()
         from a2a.client.client import ClientConfig
         from a2a.client.client_factory import ClientFactory
 
@@ -251,6 +254,7 @@ class Line:
         raise problem
 
     async def _send_to(self, place: str, message: Json, push: Json | None) -> AsyncIterator[Json]:
+        await loaded()
         from a2a.types.a2a_pb2 import SendMessageRequest
         from google.protobuf.json_format import ParseDict, ParseError
 
@@ -270,6 +274,7 @@ class Line:
 
     async def subscribe(self, place: str, remote: str) -> AsyncIterator[Json]:
         """What happens in a task from here on. An agent that cannot stream raises Lost at once: ask it instead."""
+        await loaded()
         from a2a.types.a2a_pb2 import SubscribeToTaskRequest
 
         client = await self._client(place)
@@ -280,12 +285,14 @@ class Line:
             yield event
 
     async def get(self, place: str, remote: str) -> Json:
+        await loaded()
         from a2a.types.a2a_pb2 import GetTaskRequest
 
         request = GetTaskRequest(id=remote, history_length=50)
         return await self._ask(place, lambda client: client.get_task(request, context=self._context()))
 
     async def cancel(self, place: str, remote: str) -> Json:
+        await loaded()
         from a2a.types.a2a_pb2 import CancelTaskRequest
 
         request = CancelTaskRequest(id=remote)
@@ -293,6 +300,7 @@ class Line:
 
     async def search(self, place: str, message: str) -> Json | None:
         """The task that our message began, if the agent can list its tasks and this is among the latest."""
+        await loaded()
         from a2a.types.a2a_pb2 import ListTasksRequest
 
         request = ListTasksRequest(page_size=MOST_LISTED, history_length=50)

@@ -8,7 +8,6 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastmcp import Context, FastMCP
@@ -35,6 +34,7 @@ from quarterdeck.bridge.models import (
     TaskView,
 )
 from quarterdeck.bridge.prompts import add_prompts
+from quarterdeck.bridge.sdk import loaded
 from quarterdeck.bridge.tasks import Memory, Record, here, new_id
 from quarterdeck.bridge.views import agent_row, ago, task_list, task_view
 from quarterdeck.keel.answers import clip, fit, one_line
@@ -447,9 +447,9 @@ def create_server(settings: Settings) -> FastMCP[Any]:
 
 
 async def _import_sdk() -> None:
-    """The SDK takes a second to import: do it while the client has read the list of tools and its model thinks."""
+    """While the client has read the list of tools and its model thinks."""
     await asyncio.sleep(2.0)
-    await asyncio.to_thread(import_module, "a2a.client.client_factory")
+    await loaded()
 
 
 def _reporter(ctx: Context) -> Any:
