@@ -1,5 +1,5 @@
-"""The A2A SDK, imported once, in a thread, by whoever needs it first: it takes a second, and its modules need each other,
-so two threads that import parts of it at once can see a module that is only half there."""
+"""The A2A SDK, imported once, in a thread, by whoever needs it first: that takes a second, and its modules need each
+other, so two threads that import parts of it at once can see a module that is only half there."""
 
 from __future__ import annotations
 
