@@ -132,7 +132,7 @@ class Line:
     async def card(self, place: str = "", *, fresh: bool = False) -> Card:
         """The agent's card, from memory where it is young."""
         problem: Refusal | None = None
-        for one in [place] if place else self._in_turn():
+        for one in [place] if place else await self._quickest(self._in_turn()):
             known = self._cards.get(one)
             if known and not fresh and time.monotonic() < known[0]:
                 return known[1]
@@ -180,6 +180,33 @@ class Line:
         self._turn = (self._turn + 1) % len(places)
         turned = [*places[self._turn :], *places[: self._turn]]
         return sorted(turned, key=lambda place: self._breaker(place).open)
+
+    async def _quickest(self, places: list[str]) -> list[str]:
+        """With hedging: first the instance whose card comes first, asking one more whenever that takes long. Only
+        cards are asked for twice: another instance need not know a task, and nobody promises to see that a second
+        message is the first."""
+        known = self._cards.get(places[0])
+        if not self._settings.hedge_s or len(places) == 1 or (known and time.monotonic() < known[0]):
+            return places
+        asked: dict[asyncio.Task[Card], str] = {}
+        try:
+            for one in places:
+                asked[asyncio.create_task(self.card(one))] = one
+                last = len(asked) == len(places)
+                while pending := [task for task in asked if not task.done()]:
+                    await asyncio.wait(
+                        pending, timeout=None if last else self._settings.hedge_s, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for task, its in asked.items():
+                        if task.done() and task.exception() is None:
+                            return [its, *(other for other in places if other != its)]
+                    if not last:
+                        break
+            return places
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     @property
     def ready(self) -> bool:
@@ -240,7 +267,7 @@ class Line:
         """Send one message once; what comes back, each with the instance that said it. Another instance is tried
         only where the first one surely did not get it."""
         problem: Refusal = NotSent(f"{self.agent.name} does not answer.")
-        for one in [place] if place else self._in_turn():
+        for one in [place] if place else await self._quickest(self._in_turn()):
             begun = False
             try:
                 async for event in self._send_to(one, message, push):

@@ -99,6 +99,9 @@ class BridgeSettings(Section):
     )
     folders: list[str] = Field([], description="folders whose files may be handed to agents; empty: none")
     timeout_s: float = Field(30.0, gt=0, le=300, description="longest wait for one short answer of an agent")
+    hedge_s: float = Field(
+        0.0, ge=0, le=60, description="ask one more instance of an agent for its card after so long; 0: do not"
+    )
     longest_s: float = Field(3600.0, gt=0, le=86400, description="how long one task is followed at a stretch")
     largest_mb: int = Field(16, ge=1, le=256, description="an agent's answer or stream may be this large")
 
