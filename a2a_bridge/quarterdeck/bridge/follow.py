@@ -413,7 +413,8 @@ class Follower:
         if "status" in body:
             self._new_status(followed, body["status"])
         await self._save(followed, now=False)
-        followed.wake()
+        if record.resting or (followed.news and followed.news[-1][0] == followed.told):  # there is something to tell
+            followed.wake()
 
     async def _is_ours(self, record: Record, remote: str) -> bool:
         if not remote or len(remote) > 200:
