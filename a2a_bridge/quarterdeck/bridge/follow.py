@@ -57,6 +57,7 @@ class Followed:
     poked: asyncio.Event = field(default_factory=asyncio.Event)
     listener: asyncio.Task[None] | None = None
     flush: asyncio.Task[None] | None = None
+    later: asyncio.TimerHandle | None = None
     saved_at: float = 0.0
     saved_state: tuple[str, str] = ("", "")
     changed: bool = False
@@ -101,6 +102,9 @@ class Follower:
         return self._gate.locked()
 
     async def close(self) -> None:
+        for one in self._followed.values():
+            if one.later is not None:
+                one.later.cancel()
         running = [task for one in self._followed.values() for task in (one.listener, one.flush) if task is not None]
         for task in running:
             task.cancel()
@@ -484,14 +488,17 @@ class Follower:
                 await self._memory.save(record, artifacts)
             finally:
                 followed.saving -= 1
-        elif followed.flush is None or followed.flush.done():
-            followed.flush = asyncio.create_task(self._save_later(followed))
+        elif followed.later is None:
+            followed.later = asyncio.get_running_loop().call_later(SAVE_EVERY_S, self._save_later, followed)
 
-    async def _save_later(self, followed: Followed) -> None:
-        await asyncio.sleep(SAVE_EVERY_S)
+    def _save_later(self, followed: Followed) -> None:
+        followed.later = None
         if not followed.record.resting:
-            with suppress(Refusal):
-                await self._save(followed, now=True)
+            followed.flush = asyncio.create_task(self._save_quietly(followed))
+
+    async def _save_quietly(self, followed: Followed) -> None:
+        with suppress(Refusal):
+            await self._save(followed, now=True)
 
     async def _end(self, followed: Followed, state: str, words: str) -> None:
         record = followed.record

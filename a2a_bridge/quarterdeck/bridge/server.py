@@ -382,7 +382,6 @@ def create_server(settings: Settings) -> FastMCP[Any]:
     async def _go_on(ctx: Context, record: Record, wait_s: float, *, from_start: bool = False) -> View:
         """Wait; hand each question to the person where the client can ask; until it is over or the time is up."""
         until = time.monotonic() + wait_s
-        caller = caller_of(ctx)
         for _ in range(LONGEST_ROUND):
             record = await follower.wait(
                 record, max(0.0, until - time.monotonic()), _reporter(ctx), from_start=from_start
@@ -396,7 +395,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
                 if not opened:
                     break
                 seconds = max(20.0, until - time.monotonic())
-                record = await follower.signed_in(record, directory.line(record.agent, caller), seconds)
+                record = await follower.signed_in(record, directory.line(record.agent, caller_of(ctx)), seconds)
                 if record.state == "auth_required":
                     break
                 until = max(until, time.monotonic() + min(wait_s, 20.0))
@@ -404,7 +403,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             if record.state != "input_required" or question is None:
                 break
             if question.change is not None:
-                line = directory.line(record.agent, caller)
+                line = directory.line(record.agent, caller_of(ctx))
                 decided = await ask_approval(ctx, changes, memory, follower, line, record, question)
                 if isinstance(decided, InputRequiredResult):
                     return decided
@@ -416,7 +415,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
                     return answer
                 if not answer:
                     break
-                await _reply(caller, record, question, [{"text": answer[:LONGEST_TEXT]}], "answer")
+                await _reply(caller_of(ctx), record, question, [{"text": answer[:LONGEST_TEXT]}], "answer")
             until = max(until, time.monotonic() + min(wait_s, 20.0))  # a person took the time, not the agent
         return await _view(record)
 

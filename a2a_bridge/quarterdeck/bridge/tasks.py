@@ -76,8 +76,12 @@ _FIELDS = tuple(Record.__dataclass_fields__)
 _SELECT = f"SELECT {', '.join(_FIELDS)} FROM tasks"
 
 
+_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+"""One for each five bits; none of them is i, l, o or u."""
+
+
 def new_id(prefix: str) -> str:
-    return f"{prefix}-" + "".join(secrets.choice("23456789abcdefghjkmnpqrstuvwxyz") for _ in range(10))
+    return f"{prefix}-" + "".join(_LETTERS[byte & 31] for byte in secrets.token_bytes(10))
 
 
 def here() -> str:
