@@ -282,6 +282,64 @@ async def test_a_sign_in_is_left_to_the_person_outside_the_chat(ship: Start) -> 
     assert len(started.crew.received) == 1
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_client_that_opens_addresses_is_given_the_sign_in_and_the_task_goes_on(era: str, ship: Start) -> None:
+    from fastmcp.client.elicitation import ElicitResult
+
+    started = await ship()
+    asked: list[Any] = []
+
+    async def handler(message: str, response_type: Any, params: Any, context: Any) -> Any:
+        asked.append(params)
+        started.crew.go.set()  # the person signs in
+        return ElicitResult(action="accept")
+
+    async with started.client(era, elicitation_handler=handler) as client:
+        view = await call(client, "delegate", agent="crew", text="login")
+        assert (view["state"], view["output"]) == ("completed", "signed in"), view
+    (params,) = asked
+    assert (params.mode, params.url) == ("url", "https://login.example/device?code=abcdef123456789012")
+    assert "sign in at login.example" in params.message
+    assert len(started.crew.received) == 1
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_sign_in_that_is_declined_is_offered_again_only_when_asked_for(era: str, ship: Start) -> None:
+    from fastmcp.client.elicitation import ElicitResult
+
+    started = await ship()
+    modes: list[str] = []
+
+    async def handler(message: str, response_type: Any, params: Any, context: Any) -> Any:
+        modes.append(params.mode)
+        return ElicitResult(action="decline")
+
+    async with started.client(era, elicitation_handler=handler) as client:
+        view = await call(client, "delegate", agent="crew", text="login")
+        assert view["state"] == "auth_required"
+        assert (await call(client, "answer_task", task=view["task"]))["state"] == "auth_required"
+        assert modes == ["url", "url"], "never a form: no secret is typed into the client"
+        started.crew.go.set()  # signed in elsewhere
+        assert (await until_over(client, view["task"]))["output"] == "signed in"
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("Go to https://login.example/a?x=1.", "https://login.example/a?x=1"),
+        ("http://127.0.0.1:8080/start", "http://127.0.0.1:8080/start"),
+        ("http://login.example/", ""),
+        ("https://bank.example@evil.example/", ""),
+        ("javascript:alert(1) file:///etc/passwd", ""),
+        ("no address", ""),
+    ],
+)
+def test_only_an_address_for_a_browser_is_offered(said: str, address: str) -> None:
+    from quarterdeck.bridge.messages import question_of
+
+    assert question_of({"message": {"messageId": "m", "parts": [{"text": said}]}}).url == address
+
+
 async def test_a_task_is_cancelled_at_the_agent(ship: Start) -> None:
     started = await ship()
     async with started.client() as client:

@@ -102,7 +102,7 @@ async def test_a_task_id_of_another_tenant_is_not_believed(tmp_path: Path) -> No
     listener = free_socket()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
     settings = Settings.model_validate({"home": tmp_path, "bridge": {"agents": {"crew": url}, **LIMITS}})
-    memory = Memory(tmp_path)
+    memory = Memory.of(settings)
     await memory.begin(Record("t-theirs", "token:other", "crew", "secret", url, "m0", remote="r1", state="working"))
     memory.close()
     async with serving(app(url, "another task"), listener), Client(create_server(settings)) as client:
@@ -153,3 +153,21 @@ async def test_a_dead_instance_is_passed_over(tmp_path: Path) -> None:
             assert (result.structured_content or {})["state"] == "completed"
     assert sum(len(crew.received) for crew in crews) == 9
     assert all(len(crew.received) >= 3 for crew in crews), "both living instances get their share"
+
+
+async def test_with_hedging_an_instance_that_hangs_holds_up_no_task_and_no_message_is_sent_twice(
+    tmp_path: Path,
+) -> None:
+    from quarterdeck.crew.obliging import Crew, app, card
+    from quarterdeck.crew.ports import free_socket, serving
+
+    crew, hung, listener = Crew(), free_socket(), free_socket()
+    places = [f"http://127.0.0.1:{one.getsockname()[1]}/" for one in (hung, listener)]
+    bridge = {"agents": {"crew": " ".join(places)}, "hedge_s": 0.2}
+    settings = Settings.model_validate({"home": tmp_path, "bridge": bridge})
+    async with serving(app(crew, card(places[1])), listener), Client(create_server(settings)) as client:
+        for n in range(4):  # it is the turn of either
+            result = await client.call_tool("delegate", {"agent": "crew", "text": f"piece {n}", "wait_s": 5})
+            assert (result.structured_content or {})["state"] == "completed"
+    hung.close()
+    assert [message["parts"][0]["text"] for message in crew.received] == [f"piece {n}" for n in range(4)]

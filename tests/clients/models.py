@@ -173,7 +173,10 @@ class Model:
         ]
         name = self._choose(declared)
         part: dict[str, Any] = {"text": "done"}
-        if name and not results:
+        if body.get("generationConfig", {}).get("responseMimeType") == "application/json":
+            # Before each turn it has a model rate the work; an answer that is no such JSON is asked for over and over.
+            part = {"text": json.dumps({"complexity_reasoning": "one tool call", "complexity_score": 1})}
+        elif name and not results:
             part = {"functionCall": {"name": name, "args": self.arguments}}
         candidate = {"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}
         answer = {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 1, "totalTokenCount": 2}}

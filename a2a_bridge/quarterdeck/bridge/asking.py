@@ -12,11 +12,12 @@ import uuid
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from quarterdeck.bridge.messages import Question, grant_part, new_message
 from quarterdeck.keel.answers import clip, one_line
 from quarterdeck.keel.changes import Change, Changes, Pending, Plan, Report, Seen, Target
-from quarterdeck.keel.consent import ask_about, ask_form, can_ask, carry_out
+from quarterdeck.keel.consent import ask_about, ask_form, ask_url, can_ask, carry_out
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import caller_of
 
@@ -57,6 +58,19 @@ async def ask_question(ctx: Context, record: Record, question: Question) -> str 
     action, content = asked
     typed = content.get("answer") if action == "accept" and isinstance(content, dict) else None
     return typed.strip() if isinstance(typed, str) else ""
+
+
+async def ask_sign_in(ctx: Context, record: Record, question: Question) -> bool | InputRequiredResult:
+    """Whether the person let the client open the address where the agent wants them to sign in."""
+    if not question.url or not can_ask(ctx, by_url=True):
+        return False
+    host = urlsplit(question.url).hostname
+    message = (
+        f"The agent {record.agent} wants you to sign in at {host} for {record.title!r}. It chose the address: open it "
+        f"only if you know it.\n\n{question.text}\n\n(task {record.id})"
+    )
+    done = await ask_url(ctx, "sign_in", message, question.url, f"{record.id} {question.id}")
+    return done == "accept" if isinstance(done, str) else done
 
 
 async def ask_approval(

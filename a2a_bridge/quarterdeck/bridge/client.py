@@ -19,6 +19,7 @@ import httpx
 from quarterdeck.bridge import cards
 from quarterdeck.bridge.cards import Card, outside
 from quarterdeck.bridge.limits import BadAnswer, LimitedTransport
+from quarterdeck.bridge.sdk import loaded
 from quarterdeck.bridge.tasks import Memory
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.guard import GuardedTransport, place_of
@@ -131,7 +132,7 @@ class Line:
     async def card(self, place: str = "", *, fresh: bool = False) -> Card:
         """The agent's card, from memory where it is young."""
         problem: Refusal | None = None
-        for one in [place] if place else self._in_turn():
+        for one in [place] if place else await self._quickest(self._in_turn()):
             known = self._cards.get(one)
             if known and not fresh and time.monotonic() < known[0]:
                 return known[1]
@@ -157,6 +158,7 @@ class Line:
                 breaker.note(well=False)
                 raise
             breaker.note(well=True)
+            await loaded()
             signature = await cards.verified(self._http, self.agent.name, place, body, self.agent.key_file)
             card = await asyncio.to_thread(cards.read, self.agent.name, place, body, signature)
             digest, parts = cards.fingerprint(body)
@@ -178,6 +180,33 @@ class Line:
         self._turn = (self._turn + 1) % len(places)
         turned = [*places[self._turn :], *places[: self._turn]]
         return sorted(turned, key=lambda place: self._breaker(place).open)
+
+    async def _quickest(self, places: list[str]) -> list[str]:
+        """With hedging: first the instance whose card comes first, asking one more whenever that takes long. Only
+        cards are asked for twice: another instance need not know a task, and nobody promises to see that a second
+        message is the first."""
+        known = self._cards.get(places[0])
+        if not self._settings.hedge_s or len(places) == 1 or (known and time.monotonic() < known[0]):
+            return places
+        asked: dict[asyncio.Task[Card], str] = {}
+        try:
+            for one in places:
+                asked[asyncio.create_task(self.card(one))] = one
+                last = len(asked) == len(places)
+                while pending := [task for task in asked if not task.done()]:
+                    await asyncio.wait(
+                        pending, timeout=None if last else self._settings.hedge_s, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for task, its in asked.items():
+                        if task.done() and task.exception() is None:
+                            return [its, *(other for other in places if other != its)]
+                    if not last:
+                        break
+            return places
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     @property
     def ready(self) -> bool:
@@ -204,6 +233,7 @@ class Line:
         return made
 
     async def _make_client(self, card: Card) -> Any:
+        await loaded()
         from a2a.client.client import ClientConfig
         from a2a.client.client_factory import ClientFactory
 
@@ -237,7 +267,7 @@ class Line:
         """Send one message once; what comes back, each with the instance that said it. Another instance is tried
         only where the first one surely did not get it."""
         problem: Refusal = NotSent(f"{self.agent.name} does not answer.")
-        for one in [place] if place else self._in_turn():
+        for one in [place] if place else await self._quickest(self._in_turn()):
             begun = False
             try:
                 async for event in self._send_to(one, message, push):
@@ -251,6 +281,7 @@ class Line:
         raise problem
 
     async def _send_to(self, place: str, message: Json, push: Json | None) -> AsyncIterator[Json]:
+        await loaded()
         from a2a.types.a2a_pb2 import SendMessageRequest
         from google.protobuf.json_format import ParseDict, ParseError
 
@@ -270,6 +301,7 @@ class Line:
 
     async def subscribe(self, place: str, remote: str) -> AsyncIterator[Json]:
         """What happens in a task from here on. An agent that cannot stream raises Lost at once: ask it instead."""
+        await loaded()
         from a2a.types.a2a_pb2 import SubscribeToTaskRequest
 
         client = await self._client(place)
@@ -280,12 +312,14 @@ class Line:
             yield event
 
     async def get(self, place: str, remote: str) -> Json:
+        await loaded()
         from a2a.types.a2a_pb2 import GetTaskRequest
 
         request = GetTaskRequest(id=remote, history_length=50)
         return await self._ask(place, lambda client: client.get_task(request, context=self._context()))
 
     async def cancel(self, place: str, remote: str) -> Json:
+        await loaded()
         from a2a.types.a2a_pb2 import CancelTaskRequest
 
         request = CancelTaskRequest(id=remote)
@@ -293,6 +327,7 @@ class Line:
 
     async def search(self, place: str, message: str) -> Json | None:
         """The task that our message began, if the agent can list its tasks and this is among the latest."""
+        await loaded()
         from a2a.types.a2a_pb2 import ListTasksRequest
 
         request = ListTasksRequest(page_size=MOST_LISTED, history_length=50)

@@ -36,6 +36,7 @@ MOST_EVENTS = 10_000
 MOST_ARTIFACTS = 100
 SAVE_EVERY_S = 0.5
 FIRST_POLL_S, LAST_POLL_S = 0.05, 5.0
+FIRST_SIGN_IN_S = 0.5
 SETTLE_S = 10.0
 """An answer may take so long to show at the agent, and a message to show in its list."""
 NEWS = 50
@@ -56,14 +57,21 @@ class Followed:
     poked: asyncio.Event = field(default_factory=asyncio.Event)
     listener: asyncio.Task[None] | None = None
     flush: asyncio.Task[None] | None = None
+    later: asyncio.TimerHandle | None = None
     saved_at: float = 0.0
     saved_state: tuple[str, str] = ("", "")
     changed: bool = False
     """Artifacts came that are not saved yet."""
+    saving: int = 0
+    """Nobody is told that it rests before that is written down."""
     quiet: bool = False
     """The agent was just heard, so it need not be asked."""
     answered: dict[str, float] = field(default_factory=dict)
     """Questions that were answered, and when: for a moment the agent may still show them."""
+
+    @property
+    def listening(self) -> bool:
+        return self.listener is not None and not self.listener.done()
 
     def wake(self) -> None:
         for event in self.waiters:
@@ -94,6 +102,9 @@ class Follower:
         return self._gate.locked()
 
     async def close(self) -> None:
+        for one in self._followed.values():
+            if one.later is not None:
+                one.later.cancel()
         running = [task for one in self._followed.values() for task in (one.listener, one.flush) if task is not None]
         for task in running:
             task.cancel()
@@ -143,7 +154,7 @@ class Follower:
         """Tasks that rest and that nobody waits for need no place here: memory has them."""
         if len(self._followed) > 1000:
             for id, one in list(self._followed.items()):
-                if (one.listener is None or one.listener.done()) and not one.waiters:
+                if not one.listening and not one.waiters:
                     del self._followed[id]
 
     def _listen(self, followed: Followed, message: Json | None, arrived: asyncio.Future[None] | None = None) -> None:
@@ -282,26 +293,36 @@ class Follower:
     async def refresh(self, record: Record, line: Line) -> Record:
         """How a task stands, as far as can be found out now; starts to listen where nobody does."""
         followed = self._take(record, line)
-        busy = followed.listener is not None and not followed.listener.done()
-        if busy or (record.over and record.state != "unknown"):
+        if followed.listening:
             return followed.record
-        followed.record = record
-        if not followed.artifacts:
-            followed.artifacts = await self._memory.artifacts(record.id)
+        followed.record, followed.artifacts = record, []  # another process may have gone on with it
+        if record.over and record.state != "unknown":
+            return record
+        followed.artifacts = await self._memory.artifacts(record.id)
         followed.answered = await self._memory.answered(record.id)
         if record.resting and record.remote:
             with suppress(Refusal):
                 await self._apply(followed, {"task": await line.get(record.place, record.remote)})
-                await self._save(followed, now=True)
         if record.state == "unknown" and not record.remote:
             with suppress(Refusal):  # perhaps it shows by now
                 await self._find(followed)
         if record.state == "queued":
-            if is_gone(record.place):
+            if is_gone(record):
                 await self._end(followed, "failed", "It was never sent: the bridge was stopped before its turn came.")
         elif not followed.record.resting:
             self._listen(followed, None)
         return followed.record
+
+    async def signed_in(self, record: Record, line: Line, seconds: float) -> Record:
+        """Wait until a person has signed in and the task goes on; an agent that waits for that sends nothing."""
+        pause = FIRST_SIGN_IN_S
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while record.state == "auth_required":
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 1.5, LAST_POLL_S)
+                    record = await self.refresh(record, line)
+        return record
 
     def poke(self, id: str, token: str) -> bool:
         """An agent says that a task went on. It is not believed, only asked how it stands."""
@@ -309,15 +330,21 @@ class Follower:
         if followed is None or not hmac.compare_digest(push_token(followed.record), token):
             return False
         followed.poked.set()
-        listening = followed.listener is not None and not followed.listener.done()
-        if not listening and followed.record.state == "auth_required":
+        if not followed.listening and followed.record.state == "auth_required":
             followed.record.state, followed.quiet = "working", False
             self._listen(followed, None)
         return True
 
+    def _known(self, record: Record) -> Followed | None:
+        """The task as it is followed here; None where another process brought it to its end."""
+        followed = self._followed.get(record.id)
+        if followed is not None and record.over and not followed.record.over and not followed.listening:
+            return None
+        return followed
+
     async def artifacts(self, record: Record) -> list[Json]:
         """What the task made so far."""
-        followed = self._followed.get(record.id)
+        followed = self._known(record)
         if followed is not None and followed.artifacts:
             return followed.artifacts
         return await self._memory.artifacts(record.id)
@@ -327,14 +354,12 @@ class Follower:
         followed = self._take(record, line)
         answer = await line.cancel(record.place, record.remote)
         await self._apply(followed, {"task": answer})
-        await self._save(followed, now=True)
-        followed.wake()
 
     async def wait(
         self, record: Record, seconds: float, report: Report | None = None, *, from_start: bool = False
     ) -> Record:
         """Until the task rests or the time is up. Each of the agent's words is reported as it comes."""
-        followed = self._followed.get(record.id)
+        followed = self._known(record)
         if followed is None:
             return record
         woken = asyncio.Event()
@@ -345,14 +370,14 @@ class Follower:
             while True:
                 woken.clear()
                 # When it rests, the answer itself says all of it.
+                rests = followed.record.resting and not followed.saving
                 news = [] if followed.record.resting else [one for one in followed.news if one[0] > told]
                 for number, words in news:
                     told = number
                     if report is not None:
                         with suppress(Exception):  # progress that nobody hears is no reason to stop
                             await report(words)
-                listening = followed.listener is not None and not followed.listener.done()
-                if followed.record.resting or not listening or time.monotonic() >= until:
+                if rests or not followed.listening or time.monotonic() >= until:
                     break
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, until - time.monotonic())):
@@ -392,7 +417,8 @@ class Follower:
         if "status" in body:
             self._new_status(followed, body["status"])
         await self._save(followed, now=False)
-        followed.wake()
+        if record.resting or (followed.news and followed.news[-1][0] == followed.told):  # there is something to tell
+            followed.wake()
 
     async def _is_ours(self, record: Record, remote: str) -> bool:
         if not remote or len(remote) > 200:
@@ -457,15 +483,22 @@ class Follower:
         if now or due or record.resting:
             followed.saved_at, followed.saved_state = time.monotonic(), standing
             artifacts, followed.changed = followed.artifacts if followed.changed else None, False
-            await self._memory.save(record, artifacts)
-        elif followed.flush is None or followed.flush.done():
-            followed.flush = asyncio.create_task(self._save_later(followed))
+            followed.saving += 1
+            try:
+                await self._memory.save(record, artifacts)
+            finally:
+                followed.saving -= 1
+        elif followed.later is None:
+            followed.later = asyncio.get_running_loop().call_later(SAVE_EVERY_S, self._save_later, followed)
 
-    async def _save_later(self, followed: Followed) -> None:
-        await asyncio.sleep(SAVE_EVERY_S)
+    def _save_later(self, followed: Followed) -> None:
+        followed.later = None
         if not followed.record.resting:
-            with suppress(Refusal):
-                await self._save(followed, now=True)
+            followed.flush = asyncio.create_task(self._save_quietly(followed))
+
+    async def _save_quietly(self, followed: Followed) -> None:
+        with suppress(Refusal):
+            await self._save(followed, now=True)
 
     async def _end(self, followed: Followed, state: str, words: str) -> None:
         record = followed.record

@@ -11,9 +11,11 @@ import base64
 import hashlib
 import json
 import mimetypes
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from quarterdeck.keel.answers import clip, plain
 from quarterdeck.keel.errors import Refusal
@@ -24,6 +26,7 @@ Json = dict[str, Any]
 CHANGE_MARK = "quarterdeck.change"
 GRANT_MARK = "quarterdeck.grant"
 LONGEST_TEXT = 20_000
+_ADDRESS = re.compile(r"https?://[\x21-\x7e]+")
 LARGEST_FILE = 4 << 20
 MOST_FILES = 10
 STATES = {
@@ -54,6 +57,8 @@ class Question:
     id: str
     text: str
     change: Asked | None = None
+    url: str = ""
+    """Where a person signs in, as the agent gave it: not redacted, for it goes to the person's browser only."""
 
     def stored(self) -> str:
         return json.dumps(asdict(self))
@@ -152,7 +157,24 @@ def question_of(status: Json) -> Question:
     if not id:
         stamp = json.dumps([status.get("timestamp", ""), message.get("parts", [])], sort_keys=True)
         id = hashlib.sha256(stamp.encode()).hexdigest()[:32]
-    return Question(id[:200], text, change)
+    return Question(id[:200], text, change, _address_in(message))
+
+
+def _address_in(message: Json) -> str:
+    """The first address that a browser may be sent to: https, or this machine."""
+    told = [
+        str(part.get("url") or part.get("text") or json.dumps(part.get("data"))) for part in message.get("parts", [])
+    ]
+    for found in _ADDRESS.finditer(" ".join(told)[:20_000]):
+        address: str = found.group().rstrip(".,;:!?)]}'\"")
+        try:
+            parts = urlsplit(address)
+            here = parts.hostname in ("127.0.0.1", "localhost")
+        except ValueError:
+            continue
+        if parts.hostname and "@" not in parts.netloc and (parts.scheme == "https" or here) and len(address) <= 2000:
+            return address
+    return ""
 
 
 def _asked(data: Json) -> Asked:

@@ -8,7 +8,6 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastmcp import Context, FastMCP
@@ -21,7 +20,7 @@ from starlette.responses import Response
 
 from quarterdeck.bridge import artifacts as made
 from quarterdeck.bridge.agents import NO_AGENTS, Directory, rank
-from quarterdeck.bridge.asking import allowed_already, ask_approval, ask_question
+from quarterdeck.bridge.asking import allowed_already, ask_approval, ask_question, ask_sign_in
 from quarterdeck.bridge.follow import Follower
 from quarterdeck.bridge.messages import LONGEST_TEXT, Question, new_message, parts_of, refusal_part
 from quarterdeck.bridge.models import (
@@ -35,6 +34,7 @@ from quarterdeck.bridge.models import (
     TaskView,
 )
 from quarterdeck.bridge.prompts import add_prompts
+from quarterdeck.bridge.sdk import loaded
 from quarterdeck.bridge.tasks import Memory, Record, here, new_id
 from quarterdeck.bridge.views import agent_row, ago, task_list, task_view
 from quarterdeck.keel.answers import clip, fit, one_line
@@ -67,7 +67,7 @@ View = TaskView | InputRequiredResult
 
 
 def create_server(settings: Settings) -> FastMCP[Any]:
-    memory = Memory(settings.home)
+    memory = Memory.of(settings)
     directory = Directory(settings.bridge, memory)
     follower = Follower(settings.bridge, memory)
     changes = Changes.of(settings)
@@ -177,7 +177,8 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             agent = await directory.with_skill(skill, caller)
         if files and ctx.transport in ("streamable-http", "sse"):
             raise Refusal("Files are handed out only by a bridge that runs on the caller's own machine, over stdio.")
-        parts = await asyncio.to_thread(parts_of, text, data, files or [], settings.bridge.folders)
+        folders = settings.bridge.folders
+        parts = await asyncio.to_thread(parts_of, text, data, files, folders) if files else parts_of(text, data, [], [])
         record, new = await _begin(caller, agent, text, parts, context=context, skill=skill, key=key)
         return await _go_on(ctx, record, wait_s, from_start=new)
 
@@ -210,7 +211,10 @@ def create_server(settings: Settings) -> FastMCP[Any]:
     async def wait_for_task(ctx: Context, task: TaskId, wait_s: Wait = 20.0) -> TaskView:
         """Wait until a task is over or asks something, with progress. Call it again to wait on."""
         record = await _refreshed(ctx, await memory.get(task, caller_of(ctx).id))
-        return await _view(await follower.wait(record, wait_s, _reporter(ctx)))
+        until = time.monotonic() + wait_s
+        if record.state == "auth_required":
+            record = await follower.signed_in(record, directory.line(record.agent, caller_of(ctx)), wait_s)
+        return await _view(await follower.wait(record, max(0.0, until - time.monotonic()), _reporter(ctx)))
 
     @look(server, timeout=400.0)
     async def list_tasks(
@@ -256,11 +260,13 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         caller = caller_of(ctx)
         record = await _refreshed(ctx, await memory.get(task, caller.id))
         question = Question.of(record.question)
-        if record.state == "auth_required":
+        if record.state == "auth_required" and text.strip():
             raise Refusal(
                 "The agent wants a sign-in. The person does that at the address it gave; secrets never go through the "
                 "chat. Then call wait_for_task."
             )
+        if record.state == "auth_required":
+            return await _go_on(ctx, record, wait_s)
         if record.state != "input_required" or question is None:
             return await _view(record)
         if question.change is not None:
@@ -342,7 +348,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         return record, True
 
     async def _refreshed(ctx: Context, record: Record) -> Record:
-        if record.over:
+        if record.over and record.state != "unknown":
             return record
         return await follower.refresh(record, directory.line(record.agent, caller_of(ctx)))
 
@@ -376,17 +382,28 @@ def create_server(settings: Settings) -> FastMCP[Any]:
     async def _go_on(ctx: Context, record: Record, wait_s: float, *, from_start: bool = False) -> View:
         """Wait; hand each question to the person where the client can ask; until it is over or the time is up."""
         until = time.monotonic() + wait_s
-        caller = caller_of(ctx)
         for _ in range(LONGEST_ROUND):
             record = await follower.wait(
                 record, max(0.0, until - time.monotonic()), _reporter(ctx), from_start=from_start
             )
             from_start = False
             question = Question.of(record.question)
+            if record.state == "auth_required" and question is not None:
+                opened = await ask_sign_in(ctx, record, question)
+                if isinstance(opened, InputRequiredResult):
+                    return opened
+                if not opened:
+                    break
+                seconds = max(20.0, until - time.monotonic())
+                record = await follower.signed_in(record, directory.line(record.agent, caller_of(ctx)), seconds)
+                if record.state == "auth_required":
+                    break
+                until = max(until, time.monotonic() + min(wait_s, 20.0))
+                continue
             if record.state != "input_required" or question is None:
                 break
             if question.change is not None:
-                line = directory.line(record.agent, caller)
+                line = directory.line(record.agent, caller_of(ctx))
                 decided = await ask_approval(ctx, changes, memory, follower, line, record, question)
                 if isinstance(decided, InputRequiredResult):
                     return decided
@@ -398,7 +415,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
                     return answer
                 if not answer:
                     break
-                await _reply(caller, record, question, [{"text": answer[:LONGEST_TEXT]}], "answer")
+                await _reply(caller_of(ctx), record, question, [{"text": answer[:LONGEST_TEXT]}], "answer")
             until = max(until, time.monotonic() + min(wait_s, 20.0))  # a person took the time, not the agent
         return await _view(record)
 
@@ -429,9 +446,9 @@ def create_server(settings: Settings) -> FastMCP[Any]:
 
 
 async def _import_sdk() -> None:
-    """The SDK takes a second to import: do it while the client has read the list of tools and its model thinks."""
+    """While the client has read the list of tools and its model thinks."""
     await asyncio.sleep(2.0)
-    await asyncio.to_thread(import_module, "a2a.client.client_factory")
+    await loaded()
 
 
 def _reporter(ctx: Context) -> Any:

@@ -111,8 +111,8 @@ def next_step(record: Record, question: Question | None, decided: ChangeAnswer |
             return f"Ask the person, then answer_task {id} with their words."
         case "auth_required":
             return (
-                f"The person signs in at the address the agent gave, outside the chat; never ask for a secret. Then "
-                f"wait_for_task {id}."
+                f"The person signs in at the address the agent gave, outside the chat; never ask for a secret. Show it "
+                f"to them, then wait_for_task {id}, which waits for that too."
             )
         case "unknown":
             return "Do not send it again by yourself. Ask the person."

@@ -282,7 +282,7 @@ def agents(settings: Settings) -> list[Finding]:
     from quarterdeck.keel.identity import Caller, local_user
 
     async def ask() -> list[Finding]:
-        memory = Memory(settings.home)
+        memory = Memory.of(settings)
         directory = Directory(settings.bridge, memory)
         try:
             cards = await directory.cards(Caller(f"local:{local_user()}"))

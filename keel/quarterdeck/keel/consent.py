@@ -216,8 +216,8 @@ def _begun(begun: Pending) -> ChangeAnswer:
     return ChangeAnswer(status=status, summary=begun.summary, change_id=begun.id, result=clip(result, 1000), next=next)
 
 
-def can_ask(ctx: Context) -> bool:
-    """Whether this client can show a form now: it declared form elicitation and there is a way to send it one."""
+def can_ask(ctx: Context, *, by_url: bool = False) -> bool:
+    """Whether this client can show a form (or open an address) now: it declared that and there is a way to send it."""
     try:
         session = ctx.session
         capabilities = session.client_capabilities
@@ -226,6 +226,8 @@ def can_ask(ctx: Context) -> bool:
     elicitation = capabilities.elicitation if capabilities is not None else None
     if elicitation is None:
         return False
+    if by_url:
+        return elicitation.url is not None and (_modern(ctx) or session.can_send_request)
     url_only = elicitation.form is None and elicitation.url is not None
     return not url_only and (_modern(ctx) or session.can_send_request)
 
@@ -250,6 +252,26 @@ async def ask_form(
     from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
 
     asked = ElicitRequestFormParams(message=message, requested_schema=form)
+    return InputRequiredResult(input_requests={name: ElicitRequest(params=asked)}, request_state=state)
+
+
+async def ask_url(ctx: Context, name: str, message: str, url: str, state: str) -> str | InputRequiredResult:
+    """What the person did when the client offered to open an address: accept, decline or cancel; like `ask_form`."""
+    from mcp import MCPError
+
+    if not _modern(ctx):
+        try:
+            async with asyncio.timeout(DIALOG_S):
+                answer = await ctx.session.elicit_url(message, url, state, related_request_id=ctx.request_id)
+        except (TimeoutError, MCPError):
+            return "cancel"
+        return answer.action
+    answered = (ctx.input_responses or {}).get(name) if ctx.request_state == state else None
+    if answered is not None:
+        return str(getattr(answered, "action", "cancel"))
+    from mcp_types import ElicitRequest, ElicitRequestURLParams, InputRequiredResult
+
+    asked = ElicitRequestURLParams(message=message, url=url)
     return InputRequiredResult(input_requests={name: ElicitRequest(params=asked)}, request_state=state)
 
 

@@ -15,12 +15,15 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import httpcore
 import httpx
 
+from quarterdeck.keel import wire
 from quarterdeck.keel.answers import clip, one_line
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.redact import redact
@@ -145,7 +148,6 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
     def __init__(self, allowed: frozenset[Place], resolver: Resolve) -> None:
         self._allowed, self._resolver = allowed, resolver
-        self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -158,7 +160,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         problem: Exception = httpcore.ConnectError("no address")
         for address in await addresses(host, port, self._allowed, self._resolver):
             try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await wire.connect(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 problem = error
         raise problem
@@ -170,6 +172,12 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all: reading the certificates of the world takes a tenth of a second."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class GuardedTransport(httpx.AsyncHTTPTransport):
     """httpx's own transport, with the guard where connections are opened."""
 
@@ -179,7 +187,7 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
         super().__init__(trust_env=False)
         # httpx offers no way to hand in the backend; a test holds that the guard really sits there.
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
+            ssl_context=_tls(),
             max_connections=connections,
             max_keepalive_connections=keep,
             keepalive_expiry=30.0,

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from quarterdeck.keel.answers import one_line
@@ -36,6 +37,7 @@ class Caller:
     """The client program as it names itself, for the audit trail only."""
 
 
+@lru_cache(1)
 def local_user() -> str:
     try:
         return getpass.getuser()

@@ -162,8 +162,16 @@ class BridgeSettings(Section):
     keys: dict[str, str] = Field({}, description="agent → file with the public key (PEM or JWKS) that signs its card")
     any_address: bool = Field(False, description="callers may also name agents by an address, never one inside")
     push_url: str = Field("", description="where agents reach `serve bridge --http`, to say that a task went on")
+    database: SecretStr = Field(
+        SecretStr(""),
+        description="PostgreSQL address for what the bridge remembers, to see your tasks from every machine; "
+        "empty: a file in home",
+    )
     folders: list[str] = Field([], description="folders whose files may be handed to agents; empty: none")
     timeout_s: float = Field(30.0, gt=0, le=300, description="longest wait for one short answer of an agent")
+    hedge_s: float = Field(
+        0.0, ge=0, le=60, description="ask one more instance of an agent for its card after so long; 0: do not"
+    )
     longest_s: float = Field(3600.0, gt=0, le=86400, description="how long one task is followed at a stretch")
     largest_mb: int = Field(16, ge=1, le=256, description="an agent's answer or stream may be this large")
 

@@ -159,6 +159,8 @@ class Manners(Middleware):
     def __init__(self, server: str, *, read_only: bool) -> None:
         self.server = server
         self.read_only = read_only
+        self._known: dict[str, Tool] = {}
+        """Tools that were looked up once: fastmcp asks every provider each time."""
 
     async def on_list_tools(self, context: Any, call_next: Any) -> Any:
         tools = await call_next(context)
@@ -168,7 +170,9 @@ class Manners(Middleware):
 
     async def on_call_tool(self, context: Any, call_next: Any) -> Any:
         name = context.message.name
-        tool = await context.fastmcp_context.fastmcp.get_tool(name)
+        tool = self._known.get(name) or await context.fastmcp_context.fastmcp.get_tool(name)
+        if tool is not None:
+            self._known[name] = tool
         if tool is None or (changes_something(tool) and not self._may_change(context)):
             raise ToolError(await self._unknown(context, name), log_level=logging.DEBUG)
         token = called.set(call_digest(name, context.message.arguments) if changes_something(tool) else "")

@@ -121,8 +121,11 @@ class Crew(AgentExecutor):
         await updater.requires_input(updater.new_agent_message([marked(asked, "quarterdeck.change")]))
 
     async def do_login(self, updater: TaskUpdater, rest: str, context: Any) -> None:
-        words = "Sign in at https://login.example/device and enter ABCD"
+        words = "Sign in at https://login.example/device?code=abcdef123456789012 and enter ABCD"
         await updater.requires_auth(updater.new_agent_message([new_text_part(words)]))
+        await self.go.wait()
+        await updater.add_artifact([new_text_part("signed in")], name="result")
+        await updater.complete()
 
     async def do_make(self, updater: TaskUpdater, rest: str, context: Any) -> None:
         await updater.add_artifact([new_text_part("line\n" * 5000)], name="report.txt")
