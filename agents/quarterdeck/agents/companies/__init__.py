@@ -1,1 +1,1 @@
-"""Company research: names in, a table of facts out, each with its source."""
+"""Research of companies in batches: four worker agents, and the coordinator that gives them their work."""
