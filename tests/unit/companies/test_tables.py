@@ -54,8 +54,11 @@ HEADER = [
 
 
 def result(n: int = 0, **more: Any) -> Result:
-    given: dict[str, Any] = {"company_name": "한빛전자", "state": "complete", "data": DATA, "completeness": 1.0,
-                             "confidence": 0.9, "sources": ["https://a.example/", "https://b.example/"], "cost": 0.01}  # fmt: skip
+    sources = ["https://a.example/", "https://b.example/"]
+    given: dict[str, Any] = {
+        "company_name": "한빛전자", "state": "complete", "data": DATA, "completeness": 1.0, "confidence": 0.9,
+        "sources": sources, "cost": 0.01,
+    }  # fmt: skip
     return Result(n=n, **{**given, **more})
 
 
@@ -244,14 +247,15 @@ import resource, sys
 from pathlib import Path
 from quarterdeck.agents.companies.models import Result
 from quarterdeck.agents.companies.tables import table
-schema = {"type": "object", "properties": {"ceo": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}}}}
+text = {"type": "string"}
+schema = {"type": "object", "properties": {"ceo": text, "tags": {"type": "array", "items": text}}}
 def write(count):
     with table(Path(sys.argv[1]), schema) as rows:
         for n in range(count):
             rows.add(Result(n=n, company_name=f"c{n}", state="complete", data={"ceo": f"p{n}", "tags": ["a", str(n)]}))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-first = write(20_000)
-print(write(80_000) - first)
+first = write(6_000)
+print(write(24_000) - first)
 """
 
 

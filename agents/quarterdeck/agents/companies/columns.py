@@ -127,8 +127,8 @@ def fit(value: Any, shape: Shape) -> Any:
     known = dict(shape.fields)
     if not isinstance(value, dict) or not set(value) <= set(known):
         return None
-    made = {name: fit(value.get(name), inner) for name, inner in shape.fields}
-    return None if any(new is None and value.get(name) is not None for name, new in made.items()) else made
+    made = {name: fit(one, known[name]) for name, one in value.items()}
+    return None if any(new is None and value[name] is not None for name, new in made.items()) else made
 
 
 def _leaves(
