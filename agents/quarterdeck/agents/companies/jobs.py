@@ -1,13 +1,13 @@
 """The face of company research: submit a job, see how it stands, read what came out, cancel it.
 
-    async with companies(settings) as jobs:                       # deck.crew: runs jobs in this process
-        job = await jobs.submit(names, schema, id="q3", by=caller)    # the same id again goes on with that job
-        async for job in jobs.watch("q3"):                            # until it ends
-            print(job.done, job.total, job.rate_per_s, job.eta_s)
-        page = await jobs.results("q3", after=-1, limit=500)          # in the order of the list
+async with companies(settings) as jobs:                       # deck.crew: runs jobs in this process
+    job = await jobs.submit(names, schema, id="q3", by=caller)    # the same id again goes on with that job
+    async for job in jobs.watch("q3"):                            # until it ends
+        print(job.done, job.total, job.rate_per_s, job.eta_s)
+    page = await jobs.results("q3", after=-1, limit=500)          # in the order of the list
 
-    async with looking(settings) as jobs:                         # sees and cancels what other processes run
-        print(await jobs.list())
+async with looking(settings) as jobs:                         # sees and cancels what other processes run
+    print(await jobs.list())
 """
 
 from __future__ import annotations
@@ -69,8 +69,6 @@ class Jobs:
         """How the job stands, whenever that changed (looked at every `every_s`), until it has ended."""
         raise NotImplementedError
 
-    async def history(
-        self, company_name: str, limit: int = 20, *, by: Caller | None = None
-    ) -> builtins.list[Result]:
+    async def history(self, company_name: str, limit: int = 20, *, by: Caller | None = None) -> builtins.list[Result]:
         """What was found out about one company over time, in any job; newest first. `Result.job` says which."""
         raise NotImplementedError
