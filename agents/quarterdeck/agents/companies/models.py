@@ -38,6 +38,10 @@ class Job:
     """Rows that held no name."""
     duplicates: int = 0
     """Rows whose name stood there before."""
+    clipped: int = 0
+    """Names that were longer than anybody's, and cut."""
+    unpriced: int = 0
+    """Finished companies whose cost is not known, and so not in `cost`."""
     by: str = ""
     budget: float | None = None
 

@@ -19,14 +19,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterdeck.agents.companies.names import LONGEST, read_names
+from quarterdeck.agents.companies.lists import read_list
+from quarterdeck.agents.companies.names import LONGEST
 from quarterdeck.keel.errors import Refusal
 
 NAMES = ["Acme & Sons, Inc.", 'The "Quoted" Company', "한빛전자", "株式会社テスト", "O'Hara", "-ism", "=SUM(A1)"]
 
 
 def listed(path: Path, column: str = "") -> list[str]:
-    with read_names(path, column) as names:
+    with read_list(path, column) as names:
         found = list(names)
         assert names.count == len(found)
         return found
@@ -86,7 +87,7 @@ def test_blank_repeated_and_unreadable_rows_are_counted_and_shown_with_their_lin
     rows = ["company,country", "Acme,US", "  ,US", "ACME ,DE", "Acme, Inc.,US", '"Never closed,US', "Globex,US", "",
             f"{'x' * (LONGEST + 1)},US", "\u200b,US", "...,US", "Initech"]  # fmt: skip
     path.write_text("\n".join(rows), encoding="utf-8")
-    with read_names(path) as names:
+    with read_list(path) as names:
         assert list(names) == ["Acme", "Globex", "Initech"]
         assert (names.repeated, names.blank, names.unread) == (1, 2, 5)
         told = {one.line: one.why for one in names.broken}
@@ -102,7 +103,7 @@ def test_blank_repeated_and_unreadable_rows_are_counted_and_shown_with_their_lin
 def test_a_name_over_several_lines_in_quotes_is_one_name_and_lines_go_on_counting(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text('name,x\n"Two\nLines",1\nAcme\u202e,1\nBroken,1,2\n', encoding="utf-8")
-    with read_names(path) as names:
+    with read_list(path) as names:
         assert list(names) == ["Two Lines", "Acme"]
         assert [one.line for one in names.broken] == [5]
 
@@ -129,9 +130,9 @@ def test_a_column_is_chosen_by_its_header_by_name_or_by_number(tmp_path: Path) -
     assert listed(path, "2") == ["Customer", "Acme", "Globex"]
     path.write_text("code,Customer\nA1,Acme\n")
     with pytest.raises(Refusal, match="Name it with --column, or by its number: code, Customer"):
-        read_names(path)
+        read_list(path)
     with pytest.raises(Refusal, match=r"no column 'firm'\. There are: code, Customer"):
-        read_names(path, "firm")
+        read_list(path, "firm")
 
 
 def test_formulas_of_a_workbook_count_as_their_values_and_the_right_sheet_is_found(tmp_path: Path) -> None:
@@ -169,20 +170,20 @@ def test_a_file_that_cannot_be_read_is_refused_in_a_sentence(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(Refusal, match=told):
-        read_names(path)
+        read_list(path)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="There is no file"):
-        read_names(tmp_path / "nothing.csv")
+        read_list(tmp_path / "nothing.csv")
     with pytest.raises(Refusal, match="is a folder"):
-        read_names(tmp_path)
+        read_list(tmp_path)
 
 
 def test_broken_json_lines_are_told_and_the_others_read(tmp_path: Path) -> None:
     path = tmp_path / "list.jsonl"
     path.write_text('{"company": "Acme"}\n{oops\n{"firm": "x"}\n{"company": ["y"]}\n{"company": "Globex"}\n')
-    with read_names(path) as names:
+    with read_list(path) as names:
         assert list(names) == ["Acme", "Globex"]
         assert [(one.line, one.why) for one in names.broken] == [
             (2, "no JSON"), (3, "no 'company' in it"), (4, "a list where a name was expected"),
@@ -192,7 +193,7 @@ def test_broken_json_lines_are_told_and_the_others_read(tmp_path: Path) -> None:
 def test_letters_of_no_encoding_spoil_their_row_only(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_bytes("name\n한빛\n".encode() + b"\xff\xfe\xfd\nAcme\n")
-    with read_names(path) as names:
+    with read_list(path) as names:
         assert list(names) == ["한빛", "Acme"]
         assert [one.line for one in names.broken] == [3]
 
@@ -203,13 +204,13 @@ def test_the_digest_is_that_of_the_names_not_of_the_file(tmp_path: Path) -> None
     (tmp_path / "c.txt").write_text("한빛\nAcme\n", encoding="utf-8")
     digests = []
     for path in sorted(tmp_path.iterdir()):
-        with read_names(path) as names:
+        with read_list(path) as names:
             digests.append(names.digest)
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_names_come_through_a_pipe(tmp_path: Path) -> None:
-    program = "from quarterdeck.agents.companies.names import read_names\nprint(list(read_names('-')))"
+    program = "from quarterdeck.agents.companies.lists import read_list\nprint(list(read_list('-')))"
     done = subprocess.run(
         [sys.executable, "-P", "-c", program],
         input="company\nAcme\nGlobex\n",
@@ -227,7 +228,7 @@ def test_a_long_list_takes_little_memory(tmp_path: Path) -> None:
         file.writelines(f"{n},Company number {n} of many\n" for n in range(100_000))
     tracemalloc.start()
     try:
-        with read_names(path) as names:
+        with read_list(path) as names:
             assert sum(1 for _ in names) == 100_000
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -243,7 +244,7 @@ def test_no_bytes_make_the_reader_stumble(tmp_path_factory: pytest.TempPathFacto
     path = tmp_path_factory.mktemp("any") / f"list{suffix}"
     path.write_bytes(data)
     try:
-        with read_names(path) as names:
+        with read_list(path) as names:
             assert all(name.strip() == name and "\n" not in name for name in names)
     except Refusal as refusal:
         assert str(refusal).endswith((".", "`"))
