@@ -83,15 +83,15 @@ class CompanyList:
 
 def read_list(source: Path | str, column: str = "") -> CompanyList:
     """The names in a csv, tsv, xlsx, jsonl, parquet or txt file, or on stdin as `-`. Raises Refusal."""
-    with tempfile.TemporaryDirectory(prefix="quarterdeck-names-") as folder:
+    with tempfile.TemporaryDirectory(prefix="quarterdeck-list-") as folder:
         path = _from_stdin(Path(folder)) if str(source) == "-" else Path(source)
         shown = "stdin" if str(source) == "-" else str(source)
         _refuse_unreadable(path, shown)
         kind, found, rows = rows_of(path, shown, column)
-        spool = tempfile.TemporaryFile(prefix="quarterdeck-names-")  # noqa: SIM115  it lives as long as the names
+        spool = tempfile.TemporaryFile(prefix="quarterdeck-list-")  # noqa: SIM115  it lives as long as the names
         try:
             companies = CompanyList(shown, kind, spool, found)
-            _collect(names, rows)
+            _collect(companies, rows)
         except BaseException:
             spool.close()
             raise
