@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from quarterdeck.agents.companies import names
 from quarterdeck.agents.companies.database import Database
-from quarterdeck.agents.companies.models import Job, Result
+from quarterdeck.agents.companies.models import ENDED, Job, Result
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import Settings
 
@@ -170,7 +170,7 @@ class Store:
         def do() -> Entry | None:
             with self.database.engine.connect() as db:
                 row = db.execute(sa.text("SELECT * FROM company_jobs WHERE id = :id"), {"id": id}).mappings().first()
-                return None if row is None else _entry(dict(row), self._lately(db, row["id"]))
+                return None if row is None else _entry(dict(row), self._lately(db, row))
 
         return await self._read(do)
 
@@ -185,18 +185,19 @@ class Store:
             with self.database.engine.connect() as db:
                 values = {"caller": caller, "state": state, "limit": limit}
                 rows = db.execute(sa.text(statement), {k: v for k, v in values.items() if f":{k}" in statement})
-                return [_entry(dict(row), self._lately(db, row["id"])) for row in rows.mappings().all()]
+                return [_entry(dict(row), self._lately(db, row)) for row in rows.mappings().all()]
 
         return await self._read(do)
 
-    def _lately(self, db: sa.Connection, id: str) -> int:
-        counted = db.execute(
-            sa.text(
-                "SELECT count(*) FROM company_results WHERE job = :id AND state <> 'waiting' AND finished > :since"
-            ),
-            {"id": id, "since": time.time() - RATE_S},
-        )
-        return int(counted.scalar_one())
+    def _lately(self, db: sa.Connection, row: Any) -> int:
+        """Companies that ended in the last minute; of a job that is over and was taken up again: since then."""
+        since = time.time() - RATE_S
+        if row["state"] in ENDED:
+            if row["round"] == 1:
+                return int(row["complete"] + row["incomplete"] + row["failed"])
+            since = row["started"]
+        counted = "SELECT count(*) FROM company_results WHERE job = :id AND state <> 'waiting' AND finished > :since"
+        return int(db.execute(sa.text(counted), {"id": row["id"], "since": since}).scalar_one())
 
     # Companies
 
@@ -350,7 +351,7 @@ def _entry(row: dict[str, Any], lately: int) -> Entry:
 
 def _pace(job: Job, started: float, lately: int) -> dict[str, Any]:
     if job.ended:
-        return {"rate_per_s": round(job.done / max(job.updated - started, 0.001), 3) if job.done else 0.0}
+        return {"rate_per_s": round(lately / max(job.updated - started, 0.001), 3)}
     rate = lately / max(1.0, min(RATE_S, time.time() - started))
     return {"rate_per_s": round(rate, 3), "eta_s": round((job.total - job.done) / rate, 1) if rate else None}
 

@@ -1,0 +1,78 @@
+"""What the flows of this package work with in this process. Flows outlive the process; this does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from quarterdeck.agents.companies.objects import Objects
+from quarterdeck.agents.companies.store import Store
+from quarterdeck.agents.runtime.toolbox import Toolbox
+from quarterdeck.keel.settings import Settings
+
+if TYPE_CHECKING:
+    from quarterdeck.agents.companies.jobs import Jobs
+    from quarterdeck.agents.companies.pool import Pool
+
+
+@dataclass
+class Bench:
+    """What workers need: tools for three of them, the store for the fourth; and how many calls they take at once."""
+
+    tools: Toolbox | None
+    store: Store | None
+    objects: Objects | None
+    at_once: dict[str, int]
+    busy: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Office:
+    """What the coordinator needs."""
+
+    settings: Settings
+    store: Store
+    pools: dict[str, Pool]
+    engine: Any
+    jobs: Jobs
+    specs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    feeding: dict[str, int] = field(default_factory=dict)
+    """Jobs that are fed here, and their weight in the window."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+_benches: list[Bench] = []
+_offices: list[Office] = []
+
+
+@contextmanager
+def working(bench: Bench) -> Iterator[Bench]:
+    _benches.append(bench)
+    try:
+        yield bench
+    finally:
+        _benches.remove(bench)
+
+
+@contextmanager
+def coordinating(office: Office) -> Iterator[Office]:
+    _offices.append(office)
+    try:
+        yield office
+    finally:
+        _offices.remove(office)
+
+
+def bench() -> Bench:
+    if not _benches:
+        raise RuntimeError("the workers have no tools in this process")
+    return _benches[-1]
+
+
+def office() -> Office:
+    if not _offices:
+        raise RuntimeError("nothing is coordinated in this process")
+    return _offices[-1]
