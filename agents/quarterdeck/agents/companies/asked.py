@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal, TypeVar
 
 from a2a.types.a2a_pb2 import Message
@@ -76,9 +77,16 @@ class Store(Asked):
 A = TypeVar("A", bound=Asked)
 
 
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+
+
 def read(kind: type[A], message: Message) -> Json:
-    """The data part of a message as this skill's input; whole numbers come as floats over A2A."""
-    given = data_of(message)
+    """A message's data part, or its text if that is a JSON object, as this skill's input."""
+    given = data_of(message) or _json("".join(part.text for part in message.parts))
     try:
         return kind.model_validate(given).model_dump()
     except ValidationError as error:
@@ -86,4 +94,6 @@ def read(kind: type[A], message: Message) -> Json:
         where = ".".join(str(part) for part in first["loc"])[:80] or "the data part"
         fields = ", ".join(kind.model_fields)
         said = "There is no such field" if first["type"] == "extra_forbidden" else first["msg"]
-        raise Refusal(f"{kind.__doc__}: {where}: {said}. Send one data part with: {fields}.") from None
+        raise Refusal(
+            f"{kind.__doc__}: {where}: {said}. Send one data part, or a text that is a JSON object, with: {fields}."
+        ) from None

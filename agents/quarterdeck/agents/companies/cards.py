@@ -16,7 +16,7 @@ PER_INSTANCE = {"research": 5, "extraction": 5, "reflection": 10, "storage": 10}
 FLEET = {"research": 50, "extraction": 25, "reflection": 20, "storage": 10}
 """The same for all of a kind, when they are in this process: ten, five, two and one of them."""
 VERSION = "1.0.0"
-_NOTE = "Input: one data part; its fields are those of the example. Output: one data artifact."
+_NOTE = "Input: one data part (or the same as JSON text) with the fields of the example. Output: one data artifact."
 
 
 def _example(**given: Any) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ BUSY_S = 20.0
 TABLES = (
     "CREATE TABLE IF NOT EXISTS company_jobs (id TEXT PRIMARY KEY, caller TEXT NOT NULL, label TEXT NOT NULL,"
     " spec TEXT NOT NULL, digest TEXT NOT NULL, priority INTEGER NOT NULL, budget DOUBLE PRECISION,"
-    " state TEXT NOT NULL, why TEXT NOT NULL, wanted TEXT NOT NULL, round INTEGER NOT NULL, parent TEXT NOT NULL,"
+    " state TEXT NOT NULL, why TEXT NOT NULL, round INTEGER NOT NULL, parent TEXT NOT NULL,"
     " total BIGINT NOT NULL, blank BIGINT NOT NULL, duplicates BIGINT NOT NULL, clipped BIGINT NOT NULL,"
     " complete BIGINT NOT NULL, incomplete BIGINT NOT NULL, failed BIGINT NOT NULL, iterations BIGINT NOT NULL,"
     " cost DOUBLE PRECISION NOT NULL, priced BIGINT NOT NULL, tokens BIGINT NOT NULL,"

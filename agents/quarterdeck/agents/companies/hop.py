@@ -41,7 +41,9 @@ def client(app: ASGIApp | None, token: str, connections: int) -> httpx.AsyncClie
 async def send(http: httpx.AsyncClient, url: str, message_id: str, data: dict[str, Any]) -> dict[str, Any]:
     """What the agent at `url` makes of `data`. The same message id again does not start its work twice; it names the
     context too, so that the work can be found when nobody waits for it any more."""
-    message = {"messageId": message_id, "contextId": message_id, "role": "ROLE_USER", "parts": [{"data": data}]}
+    # As text it is not taken apart into protobuf values and put together again three times on its way.
+    part = {"text": json.dumps(data, ensure_ascii=False), "mediaType": "application/json"}
+    message = {"messageId": message_id, "contextId": message_id, "role": "ROLE_USER", "parts": [part]}
     task: Any = (await _rpc(http, url, "SendMessage", {"message": message, "configuration": {"historyLength": 0}})).get(
         "task"
     )

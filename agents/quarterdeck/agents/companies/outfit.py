@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 from quarterdeck.agents.companies.objects import Objects
 from quarterdeck.agents.companies.store import Store
 from quarterdeck.agents.runtime.toolbox import Toolbox
+from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import Settings
 
 if TYPE_CHECKING:
-    from quarterdeck.agents.companies.jobs import Jobs
     from quarterdeck.agents.companies.pool import Pool
+
+
+MOST_SPECS = 1000
+
+
+def weight(priority: int) -> float:
+    """One step of priority is twice the share."""
+    return float(2.0**priority)
 
 
 @dataclass
@@ -37,11 +44,20 @@ class Office:
     store: Store
     pools: dict[str, Pool]
     engine: Any
-    jobs: Jobs
     specs: dict[str, dict[str, Any]] = field(default_factory=dict)
     feeding: dict[str, int] = field(default_factory=dict)
     """Jobs that are fed here, and their weight in the window."""
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def spec(self, job: str) -> dict[str, Any]:
+        """What a job asks for; it never changes, so it is read once."""
+        if job not in self.specs:
+            entry = await self.store.entry(job)
+            if entry is None:
+                raise Refusal(f"There is no job {job[:60]!r}.")
+            if len(self.specs) >= MOST_SPECS:
+                self.specs.clear()
+            self.specs[job] = {**entry.spec, "weight": weight(entry.job.priority)}
+        return self.specs[job]
 
 
 _benches: list[Bench] = []

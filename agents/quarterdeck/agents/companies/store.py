@@ -32,9 +32,9 @@ LOADING = "loading"
 
 T = TypeVar("T")
 _JOB = (
-    "INSERT INTO company_jobs (id, caller, label, spec, digest, priority, budget, state, why, wanted, round, parent,"
+    "INSERT INTO company_jobs (id, caller, label, spec, digest, priority, budget, state, why, round, parent,"
     " total, blank, duplicates, clipped, complete, incomplete, failed, iterations, cost, priced, tokens, created,"
-    " started, updated) VALUES (:id, :caller, :label, :spec, '', :priority, :budget, 'loading', '', '', 1, :parent,"
+    " started, updated) VALUES (:id, :caller, :label, :spec, '', :priority, :budget, 'loading', '', 1, :parent,"
     " 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, :now, :now, :now) ON CONFLICT (id) DO NOTHING"
 )
 _RESULT = (
@@ -62,7 +62,6 @@ class Entry:
     spec: dict[str, Any]
     digest: str
     round: int
-    wanted: str
     parent: str
     loading: bool
 
@@ -148,7 +147,7 @@ class Store:
             with self.database.engine.begin() as db:
                 taken = db.execute(
                     sa.text(
-                        "UPDATE company_jobs SET state = 'queued', why = '', wanted = '', round = round + 1,"
+                        "UPDATE company_jobs SET state = 'queued', why = '', round = round + 1,"
                         f" failed = 0, started = :now, updated = :now{sets} WHERE id = :id"
                         " AND state IN ('completed', 'cancelled', 'stopped', 'failed')"
                     ),
@@ -346,7 +345,7 @@ def _entry(row: dict[str, Any], lately: int) -> Entry:
         unpriced=done - row["priced"],
     )  # fmt: skip
     job = replace(job, **_pace(job, row["started"], lately))
-    return Entry(job, json.loads(row["spec"]), row["digest"], row["round"], row["wanted"], row["parent"], loading)
+    return Entry(job, json.loads(row["spec"]), row["digest"], row["round"], row["parent"], loading)
 
 
 def _pace(job: Job, started: float, lately: int) -> dict[str, Any]:
