@@ -27,9 +27,9 @@ from quarterdeck.keel.settings import Settings, load
 if TYPE_CHECKING:
     from quarterdeck.agents.companies.models import Job, Result
 
-LARGEST_SCHEMA = 1_000_000
+LARGEST_SCHEMA = 100_000
 PAGE = 500
-LIMITS = {"iterations": (1, 5), "queries": (1, 10), "priority": (-100, 100)}
+LIMITS = {"iterations": (1, 5), "queries": (1, 10), "priority": (-4, 4)}
 GROUPS = 200
 """Kinds of problems that are told apart; what comes after them is counted together."""
 SHOWN = 8

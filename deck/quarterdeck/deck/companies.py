@@ -70,7 +70,7 @@ def _run_arguments(run: argparse.ArgumentParser) -> None:
     run.add_argument("--iterations", type=int, default=2, metavar="N", help="rounds for a company (default 2)")
     run.add_argument("--queries", type=int, default=3, metavar="N", help="searches in a round (default 3)")
     run.add_argument("--budget", type=float, metavar="USD", help="stop the job when it has cost so much")
-    run.add_argument("--priority", type=int, default=0, metavar="N", help="before jobs with a lower one (default 0)")
+    run.add_argument("--priority", type=int, default=0, metavar="N", help="-4 to 4: each step up doubles its share (default 0)")
     run.add_argument("--label", default="", metavar="TEXT", help="shown in lists (default: the file's name)")
     run.add_argument("--dry-run", action="store_true", help="say what it will take, and do nothing")
     run.add_argument("--yes", action="store_true", help="do not ask before spending money")
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _look(arguments: argparse.Namespace) -> int:
-    from quarterdeck.deck.crew import looking
+    from quarterdeck.agents.companies.jobs import looking
 
     async with looking(load()) as jobs:
         if arguments.what == "list":
