@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from quarterdeck.deck import agents
 from quarterdeck.deck.main import COMMANDS
 from quarterdeck.keel.settings import load, unknown_variables
 
@@ -185,9 +187,12 @@ def example() -> str:
 def test_what_containers_run_are_commands_that_exist() -> None:
     run = [pod["containers"][0]["args"] for _, pod in pods(rendered({}))]
     run += [compose()["services"][name]["command"] for name in ("coordinator", *WORKERS)]
-    for command, part in run:
+    for command, *worker in run:
         assert command in COMMANDS
-        assert part in ("companies", *WORKERS)
+        parser = argparse.ArgumentParser()
+        agents.add_arguments(parser)
+        parsed = parser.parse_args(worker)
+        assert [parsed.worker] == (worker or [None])
 
 
 def test_the_image_is_built_in_two_stages_and_runs_as_nobody_special() -> None:

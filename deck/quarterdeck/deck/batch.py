@@ -113,7 +113,7 @@ def refuse_nothing_to_search(settings: Settings, provider: str) -> None:
         "Nothing to search is set up. Name a folder of pages with --corpus FOLDER; or set a provider's key, such as "
         "QUARTERDECK_RESEARCH_TAVILY_KEY, and --provider tavily. To try it at once, with nothing set: "
         "`quarterdeck companies run examples/companies/companies.csv --schema examples/companies/schema.json "
-        "--corpus examples/companies/corpus --out results.csv`."
+        "--corpus examples/companies/pages --out results.csv`."
     )
 
 
@@ -128,8 +128,16 @@ def estimated(
         mode=arguments.mode,
         max_iterations=arguments.iterations,
         max_queries=arguments.queries,
-        capacity=Capacity(),
+        capacity=Capacity(
+            **{worker: _at_once(settings, worker) for worker in ("research", "extraction", "reflection")}
+        ),
     )
+
+
+def _at_once(settings: Settings, worker: str) -> int:
+    from quarterdeck.agents.companies.fleet import addresses, at_once
+
+    return at_once(settings, worker) * max(1, len(addresses(settings, worker)))
 
 
 def job_id(companies: CompanyList, schema: dict[str, Any], arguments: argparse.Namespace) -> str:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "Try it with nothing set up: `quarterdeck companies run examples/companies/companies.csv --schema "
-        "examples/companies/schema.json --corpus examples/companies/corpus --out results.csv`."
+        "examples/companies/schema.json --corpus examples/companies/pages --out results.csv`."
     )
     what = parser.add_subparsers(metavar="WHAT", dest="what", required=True)
     _run_arguments(_sub(what, "run", "research the companies of a file; the same command again goes on"))
@@ -70,7 +70,7 @@ def _run_arguments(run: argparse.ArgumentParser) -> None:
     run.add_argument("--iterations", type=int, default=2, metavar="N", help="rounds for a company (default 2)")
     run.add_argument("--queries", type=int, default=3, metavar="N", help="searches in a round (default 3)")
     run.add_argument("--budget", type=float, metavar="USD", help="stop the job when it has cost so much")
-    run.add_argument("--priority", type=int, default=0, metavar="N", help="-4 to 4: each step up doubles its share (default 0)")
+    run.add_argument("--priority", type=int, default=0, metavar="N", help="from -4 to 4 (default 0)")
     run.add_argument("--label", default="", metavar="TEXT", help="shown in lists (default: the file's name)")
     run.add_argument("--dry-run", action="store_true", help="say what it will take, and do nothing")
     run.add_argument("--yes", action="store_true", help="do not ask before spending money")
