@@ -81,7 +81,7 @@ def columns_of(schema: Mapping[str, Any]) -> list[Column]:
 def cells(columns: list[Column], result: Outcome) -> list[Any]:
     """The row, in the columns' own kinds. What fits no column is told in `problem`: nothing is lost."""
     row: list[Any] = []
-    left = json.loads(json.dumps(result.data, default=str)) if result.data else {}
+    left = _copy(result.data)
     unfit: dict[str, Any] = {}
     whole = False
     for column in columns:
@@ -100,7 +100,7 @@ def cells(columns: list[Column], result: Outcome) -> list[Any]:
     rest = {**({} if whole else _filled(left)), **unfit}
     if rest:
         at = next(place for place, one in enumerate(columns) if one.name == "problem" and not one.path)
-        told = f"No column holds: {json.dumps(rest, ensure_ascii=False)}"
+        told = f"No column holds: {json.dumps(rest, ensure_ascii=False, default=str)}"
         row[at] = f"{row[at]}; {told}" if row[at] else told
     return row
 
@@ -198,6 +198,10 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
         else:
             return schema
     return {}
+
+
+def _copy(data: Any) -> Any:
+    return {name: _copy(one) for name, one in data.items()} if isinstance(data, dict) else data
 
 
 def _take(data: Any, path: tuple[str, ...]) -> Any:
