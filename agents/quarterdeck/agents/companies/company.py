@@ -29,11 +29,13 @@ async def one(argument: Json) -> Json:
     """`{"job", "n", "name", "tries"}`; everything else stands in the job."""
     spec = await office().spec(argument["job"])
     schema, name = spec["schema"], argument["name"]
-    found, best = Found(), {"is_complete": False, "completeness_score": 0.0}
+    found = Found()
+    best: Json = {"is_complete": False}
     sources: list[Json] = []
     queries: list[str] = []
     spent = Spent()
-    problem, began, follow_up, done = "", 0.0, [], 0
+    follow_up: list[str] = []
+    problem, began, done = "", 0.0, 0
     for number in range(1, spec["max_iterations"] + 1):
         try:
             asked = {

@@ -187,6 +187,7 @@ class Feeder:
         await self.own.store.update(
             self.id, "round = :round AND state IN ('queued', 'running')", state=state, why=why, round=self.round
         )
+        self.own.jobs.bells.ring(self.id)
 
     async def _forget(self) -> None:
         ended, self.ended = self.ended, []

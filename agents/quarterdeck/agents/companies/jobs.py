@@ -29,6 +29,7 @@ from quarterdeck.agents.companies.models import Job, Result
 from quarterdeck.agents.companies.store import Entry, Store
 from quarterdeck.keel.answers import plain
 from quarterdeck.keel.errors import Denied, Refusal
+from quarterdeck.keel.flowbells import Bells, rung
 from quarterdeck.keel.identity import APPROVE, CHANGE, Caller
 from quarterdeck.keel.settings import Settings
 
@@ -47,6 +48,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Jobs:
     def __init__(self, store: Store, engine: Any = None) -> None:
         self._store, self._engine = store, engine
+        self.bells = Bells()
+        """Rung when a job ends that is fed in this process."""
         self._submitting: dict[str, asyncio.Lock] = {}
 
     async def submit(
@@ -181,14 +184,16 @@ class Jobs:
     async def watch(self, id: str, *, every_s: float = 1.0, by: Caller | None = None) -> AsyncIterator[Job]:
         """How the job stands, whenever that changed (looked at every `every_s`), until it has ended."""
         last: Job | None = None
-        while True:
-            job = await self.status(id, by=by)
-            if last is None or _gist(job) != _gist(last):
-                yield job
-                last = job
-            if job.ended:
-                return
-            await asyncio.sleep(every_s)
+        with self.bells.hung(id) as bell:
+            while True:
+                bell.clear()
+                job = await self.status(id, by=by)
+                if last is None or _gist(job) != _gist(last):
+                    yield job
+                    last = job
+                if job.ended:
+                    return
+                await rung(bell, every_s)
 
     async def history(self, company_name: str, limit: int = 20, *, by: Caller | None = None) -> builtins.list[Result]:
         """What was found out about one company over time, in any job; newest first. `Result.job` says which."""

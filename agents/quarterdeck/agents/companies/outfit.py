@@ -14,6 +14,7 @@ from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import Settings
 
 if TYPE_CHECKING:
+    from quarterdeck.agents.companies.jobs import Jobs
     from quarterdeck.agents.companies.pool import Pool
 
 
@@ -43,10 +44,23 @@ class Office:
     settings: Settings
     store: Store
     pools: dict[str, Pool]
-    engine: Any
     specs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    feeding: dict[str, int] = field(default_factory=dict)
+    feeding: dict[str, float] = field(default_factory=dict)
     """Jobs that are fed here, and their weight in the window."""
+    _begun: tuple[Any, Jobs] | None = None
+
+    def begin(self, engine: Any, jobs: Jobs) -> None:
+        self._begun = engine, jobs
+
+    @property
+    def engine(self) -> Any:
+        assert self._begun is not None
+        return self._begun[0]
+
+    @property
+    def jobs(self) -> Jobs:
+        assert self._begun is not None
+        return self._begun[1]
 
     async def spec(self, job: str) -> dict[str, Any]:
         """What a job asks for; it never changes, so it is read once."""
