@@ -28,7 +28,7 @@ class Breaker:
         return max(0.0, self._until - now, self._probing_until - now if self._until else 0.0)
 
     def ask(self, longest_s: float) -> bool:
-        """Whether the provider may be asked now. After a time of rest one caller tries; the others see it still shut."""
+        """Whether the provider may be asked now. After a rest one caller tries; others see it shut."""
         if self.opens_again_s():
             return False
         if self._until:

@@ -18,6 +18,10 @@ from quarterdeck.research.errors import Passing
 log = logging.getLogger("quarterdeck.research")
 
 
+class Busy(Passing):
+    """Our own limit is used up: nobody has failed."""
+
+
 @dataclass(frozen=True)
 class Rate:
     per_s: float
@@ -33,7 +37,7 @@ class Rate:
 
 class Limits(Protocol):
     async def take(self, name: str, rate: Rate, most_s: float) -> None:
-        """Wait for a token. Raises Passing at once where that would take longer than `most_s`."""
+        """Wait for a token. Raises Busy at once where that would take longer than `most_s`."""
         ...
 
     async def hold(self, name: str, seconds: float) -> None:
@@ -164,5 +168,5 @@ class SharedLimits:
             return None
 
 
-def busy(name: str, wait: float) -> Passing:
-    return Passing(f"the limit of {name} is used up.", max(1.0, round(wait)))
+def busy(name: str, wait: float) -> Busy:
+    return Busy(f"the limit of {name} is used up.", max(1.0, round(wait)))

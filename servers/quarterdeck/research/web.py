@@ -1,4 +1,4 @@
-"""A search provider on the web: its API asked within its limit, again where that helps, and left alone when it is down."""
+"""A search provider on the web: its API asked within its limit, again where that helps, left alone when down."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quarterdeck.keel.settings import ResearchSettings
 from quarterdeck.research import brave, exa, searxng, tavily
 from quarterdeck.research.breaker import Breaker
 from quarterdeck.research.errors import Passing
-from quarterdeck.research.limits import Limits, Rate
+from quarterdeck.research.limits import Busy, Limits, Rate
 from quarterdeck.research.providers import Api, Found, Question, Unusable, explained
 from quarterdeck.research.transfer import Received, TooLarge, receive, trouble
 
@@ -52,6 +52,9 @@ class Web:
             found = await self._with_patience(question, until)
         except Unusable as error:
             self.breaker.failed(str(error), final=True)
+            raise
+        except Busy:
+            self.breaker.given_up()
             raise
         except Passing as error:
             self.breaker.failed(_bare(error))
