@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.agents.companies.estimate import Capacity, Estimate, duration, estimate
+from quarterdeck.agents.companies.jobs import checked_spec
 from quarterdeck.agents.companies.lists import CompanyList, read_list
 from quarterdeck.agents.companies.tables import Unwritable, check, table
 from quarterdeck.deck.progress import Progress, money
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal("--budget takes US dollars, such as --budget 2.50.")
     settings = chosen(load(), arguments)
     schema = read_schema(arguments.schema)
+    checked_spec(schema, arguments.iterations, arguments.queries, arguments.provider, arguments.mode)
     if arguments.out is not None:
         check(arguments.out)
     refuse_nothing_to_search(settings, arguments.provider)
@@ -93,7 +95,7 @@ def read_schema(path: Path) -> dict[str, Any]:
         raise Refusal(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not a JSON text'}.") from None
     if not isinstance(schema, dict):
         raise Refusal(f"{path} is no JSON Schema: it must be an object with `properties`.")
-    return schema
+    return dict(schema)
 
 
 def refuse_nothing_to_search(settings: Settings, provider: str) -> None:

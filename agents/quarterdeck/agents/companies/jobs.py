@@ -81,7 +81,7 @@ class Jobs:
         id = id or f"job-{secrets.token_hex(6)}"
         if not _ID.fullmatch(id):
             raise Refusal(f"{plain(id)[:40]!r} cannot be a job's id: up to 64 letters, digits and ._- please.")
-        spec = _spec(schema, max_iterations, max_queries, provider, mode)
+        spec = checked_spec(schema, max_iterations, max_queries, provider, mode)
         if not -MOST_PRIORITY <= priority <= MOST_PRIORITY:
             raise Refusal(f"`priority` is a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}.")
         if budget is not None and not 0 < budget < 1e9:
@@ -160,6 +160,11 @@ class Jobs:
         if entry is None or (by is not None and APPROVE not in by.scopes and entry.job.by != by.id):
             raise Refusal(f"There is no job {plain(id)[:64]!r}.")
         return entry
+
+    async def schema(self, id: str, *, by: Caller | None = None) -> dict[str, Any]:
+        """What the job asks for: the columns of its table."""
+        found: dict[str, Any] = (await self._entry(id, by)).spec["schema"]
+        return found
 
     async def list(self, limit: int = 50, *, by: Caller | None = None) -> builtins.list[Job]:
         """Newest first."""
@@ -253,7 +258,7 @@ async def _each(companies: AsyncIterable[str] | Iterable[str]) -> AsyncIterator[
             yield name
 
 
-def _spec(schema: Any, max_iterations: int, max_queries: int, provider: str, mode: str) -> dict[str, Any]:
+def checked_spec(schema: Any, max_iterations: int, max_queries: int, provider: str, mode: str) -> dict[str, Any]:
     from jsonschema import Draft202012Validator, SchemaError  # 60 ms that most commands do not need
 
     if not isinstance(schema, dict) or not schema.get("properties"):

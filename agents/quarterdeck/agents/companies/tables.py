@@ -17,7 +17,6 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -150,8 +149,7 @@ class _Jsonl:
         self.file = part.open("w", encoding="utf-8", newline="\n")
 
     def add(self, result: Outcome) -> None:
-        record = asdict(result) if is_dataclass(result) and not isinstance(result, type) else dict(vars(result))
-        self.file.write(_json(record) + "\n")
+        self.file.write(_json(vars(result)) + "\n")
 
     def close(self) -> None:
         self.file.close()
