@@ -10,7 +10,7 @@ _TRACKING = frozenset(
 
 
 def canonical(url: str) -> str:
-    """One form for comparing, not for fetching: http and https, www and none, a slash at the end or not are the same."""
+    """One form for comparing, not for fetching: http or https, www or none, a slash at the end or none are the same."""
     try:
         parts = urlsplit(url.strip())
         host, port = (parts.hostname or "").rstrip("."), parts.port

@@ -1,4 +1,4 @@
-"""What to ask about a company: queries made of its name and of the fields that are wanted. The same in, the same out."""
+"""What to ask about a company: queries made of its name and of the fields that are wanted, always the same ones."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from quarterdeck.keel.errors import Refusal
@@ -35,8 +35,12 @@ class Searched:
 
 
 class Searching:
-    def __init__(self, providers: list[Provider], cache: Cache, ttl_s: float, deadline_s: float) -> None:
+    def __init__(
+        self, providers: list[Provider], order: Sequence[str], cache: Cache, ttl_s: float, deadline_s: float
+    ) -> None:
+        """`order` holds those that are asked without being named."""
         self.providers = {provider.name: provider for provider in providers}
+        self._asked_in_order = order
         self._cache, self._ttl_s, self._deadline_s = cache, ttl_s, deadline_s
         self._flying: dict[str, asyncio.Task[tuple[Found, float | None]]] = {}
 
@@ -76,13 +80,13 @@ class Searching:
         return done
 
     def ready(self) -> list[str]:
-        return [name for name, provider in self.providers.items() if not provider.why_not()]
+        return [name for name in self._asked_in_order if not self.providers[name].why_not()]
 
     def _order(self, wanted: str) -> list[str]:
         if wanted != HYBRID and wanted not in self.providers:
             raise Refusal(f"There is no provider {wanted[:40]!r}. There are: {', '.join([*self.providers, HYBRID])}.")
         ready = self.ready()
-        if not ready:
+        if not ready and (wanted == HYBRID or self.providers[wanted].why_not()):
             missing = "; ".join(f"{name}: {one.why_not()}" for name, one in self.providers.items())
             raise Refusal(f"No search provider is set up. One is enough: {missing}.")
         # Who was asked for comes first, also when it is not ready: its own error says what is missing.
