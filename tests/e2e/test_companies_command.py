@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -51,14 +52,15 @@ class Searx:
                 known = {
                     "url": f"https://known.example/{found[1]}",
                     "title": f"Known {found[1]}",
-                    "content": f"Known {found[1]} was founded in 1999. The CEO of Known {found[1]} is Ann Lee.",
+                    "content": f"Known {found[1]}\n\nCEO: Ann Lee\n\nFounded: 1999",
                 } if found else None  # fmt: skip
                 body = json.dumps({"results": [known] if known else []}).encode()
-                self.send_response(503 if outer.down else 200)
+                self.send_response(403 if outer.down else 200)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                with suppress(BrokenPipeError, ConnectionResetError):  # who asked was killed
+                    self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -154,10 +156,8 @@ def test_the_example_works_with_nothing_set_and_the_same_command_again_only_writ
     assert again.returncode == done.returncode
     assert "is done already; --again would do it anew." in again.stderr
     assert rows(out) == found
-    for suffix in ("xlsx", "parquet", "jsonl"):
-        job = status(environment)["id"]
-        written = run(environment, "results", job, "--out", str(tmp_path / f"r.{suffix}"))
-        assert written.stdout == f"{len(found)} results stand in {tmp_path / f'r.{suffix}'}.\n", written.stderr
+    written = run(environment, "results", status(environment)["id"], "--out", str(tmp_path / "r.xlsx"))
+    assert written.stdout == f"{len(found)} results stand in {tmp_path / 'r.xlsx'}.\n", written.stderr
 
 
 def test_a_killed_run_goes_on_by_the_same_command_and_does_no_company_twice(
@@ -276,12 +276,12 @@ def test_a_folder_that_went_away_costs_no_result(environment: dict[str, str], se
 def test_what_failed_is_grouped_and_tried_again_when_asked(
     environment: dict[str, str], searx: Searx, tmp_path: Path
 ) -> None:
-    environment = searching(environment, searx) | {"QUARTERDECK_RESEARCH_DEADLINE_S": "2"}
+    environment = searching(environment, searx)
     command = companies(tmp_path, "Known 1", "Known 2", "한빛전자")
     searx.down = True
     failed = run(environment, *command)
     assert failed.returncode == 1, failed.stderr
-    assert re.search(r"  3 × .+  \(Known 1, Known 2, 한빛전자\)", failed.stderr)
+    assert re.search(r"  3 × .+  \(Known 1, Known 2, 한빛전자\)", failed.stderr), failed.stderr
     assert "--retry-failed tries them once more" in failed.stderr
     assert {one["state"] for one in rows(tmp_path / "results.csv")} == {"failed"}
     searx.down = False
