@@ -76,9 +76,9 @@ class Feeder:
         store = self.own.store
         self.own.feeding[self.id] = (await self.own.spec(self.id))["weight"]
         await store.update(self.id, "state = 'queued' AND round = :round", state="running", round=self.round)
-        looked, room = 0.0, 0
+        looked, room, budget = 0.0, 0, False
         while True:
-            if time.monotonic() - looked >= LOOK_S:
+            if budget or time.monotonic() - looked >= LOOK_S:
                 entry = await store.entry(self.id)
                 looked = time.monotonic()
                 if entry is None or entry.job.ended or entry.round != self.round:
@@ -86,7 +86,7 @@ class Feeder:
                 if entry.parent and await self._gone(entry.parent):
                     await self._end("cancelled", "its task was cancelled")
                     break
-                room = self._room(entry.job)
+                room, budget = self._room(entry.job), entry.job.budget is not None
             while not self.why and len(self.work) < room and (item := await self._next()) is not None:
                 self.work[asyncio.create_task(self._one(item))] = item
             if not self.work and (self.why or not self.page):
