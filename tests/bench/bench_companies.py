@@ -85,9 +85,12 @@ def workers(home: Path) -> Iterator[str]:
 @asynccontextmanager
 async def office(home: Path, weather: Weather, **companies: Any) -> AsyncIterator[Office]:
     settings = Settings(home=home, companies=CompaniesSettings(**companies))
-    async with Toolbox({"research": create(weather)}, Caller("agent:companies"), at_once=200) as tools:
-        async with coordinator(settings, tools, flows.engine(settings.flows, home)) as running:
-            yield running
+    engine = flows.engine(settings.flows, home)
+    async with (
+        Toolbox({"research": create(weather)}, Caller("agent:companies"), at_once=200) as tools,
+        coordinator(settings, tools, engine) as running,
+    ):
+        yield running
 
 
 async def job(running: Office, id: str, number: int, start: int = 0) -> tuple[float, float]:
@@ -95,8 +98,9 @@ async def job(running: Office, id: str, number: int, start: int = 0) -> tuple[fl
     names = [f"Company {start + n}" for n in range(number)]
     cpu, clock = time.process_time(), time.monotonic()
     await running.jobs.submit(names, SCHEMA, id=id, by=KIM)
-    async for last in running.jobs.watch(id):
+    async for _ in running.jobs.watch(id):
         pass
+    last = await running.jobs.status(id)
     assert (last.state, last.good) == ("completed", number)
     return time.process_time() - cpu, time.monotonic() - clock
 
@@ -107,7 +111,7 @@ async def test_cpu_of_a_company(where: str, tmp_path: Path) -> None:
         apart: dict[str, Any] = {}
         if where == "coordinator":
             url = stack.enter_context(workers(tmp_path))
-            apart = {name: url for name in ("research", "extraction", "reflection", "storage")}
+            apart = dict.fromkeys(("research", "extraction", "reflection", "storage"), url)
             apart["at_once"] = {"research": 50, "extraction": 25, "reflection": 20, "storage": 10}
         async with office(tmp_path, Weather(), **apart) as running:
             await job(running, "warm", 20, 10_000)

@@ -99,7 +99,11 @@ def serve(*script: Step) -> Iterator[MessagesApi]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            respond(self, api, api.next(body, {key.lower(): value for key, value in self.headers.items()}))
+            answer = api.next(body, {key.lower(): value for key, value in self.headers.items()})
+            if body.get("stream") or not isinstance(answer, Say | Use):
+                respond(self, api, answer)
+            else:
+                whole(self, 200, json.dumps(message(answer)).encode(), "application/json", {})
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -135,6 +139,15 @@ def respond(handler: BaseHTTPRequestHandler, api: MessagesApi, answer: Answer) -
             stream(handler, list(events(answer.answer))[: answer.after], broken=not answer.clean)
         case _:
             stream(handler, list(events(answer)))
+
+
+def message(answer: Say | Use) -> dict[str, Any]:
+    """An answer in one piece, as a caller gets it that did not ask for a stream."""
+    used = {"input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": 40, "cache_creation_input_tokens": 10}
+    return {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "stand-in", "content": answer.blocks(),
+        "stop_reason": answer.stop, "stop_sequence": None, "usage": used,
+    }  # fmt: skip
 
 
 def whole(handler: BaseHTTPRequestHandler, status: int, body: bytes, kind: str, headers: dict[str, str]) -> None:

@@ -77,6 +77,14 @@ class Usage(BaseModel):
     def tokens(self) -> int:
         return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
 
+    def count(self, message: Any) -> None:
+        """Add what one message of the API used."""
+        used = getattr(message, "usage", None)
+        self.input_tokens += getattr(used, "input_tokens", 0) or 0
+        self.output_tokens += getattr(used, "output_tokens", 0) or 0
+        self.cache_read_tokens += getattr(used, "cache_read_input_tokens", 0) or 0
+        self.cache_write_tokens += getattr(used, "cache_creation_input_tokens", 0) or 0
+
     def words(self) -> str:
         sent = self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
         cost = "" if self.cost is None else f", about ${self.cost:.4f}"
@@ -89,9 +97,13 @@ class Usage(BaseModel):
 class ModelFailed(Refusal):
     """The model gave no usable answer: why, and what was used up all the same."""
 
-    def __init__(self, why: str, usage: Usage) -> None:
+    def __init__(self, why: str, usage: Usage, *, passing: bool = False, after_s: float | None = None) -> None:
         super().__init__(redact(why))
         self.usage = usage
+        self.passing = passing
+        """Whether the same question may well be answered later: a limit, an overload, a lost connection."""
+        self.after_s = after_s
+        """When the service said to come back."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +182,7 @@ class Model:
                 f"The model did not answer within {budget.seconds:g} s. QUARTERDECK_MODEL_TIMEOUT_S allows more.", usage
             ) from None
         finally:
-            usage.cost = self._cost(usage)
+            usage.cost = self.cost(usage)
 
     def _client(self, anthropic: Any) -> Any:
         """One client a conversation, since its connections belong to one event loop; the costly part is shared."""
@@ -178,10 +190,11 @@ class Model:
             api_key=self.settings.api_key.get_secret_value(),
             base_url=self.settings.base_url or None,
             max_retries=RETRIES,
-            http_client=anthropic.DefaultAsyncHttpxClient(verify=_tls()),
+            http_client=anthropic.DefaultAsyncHttpxClient(verify=tls()),
         )
 
-    def _cost(self, usage: Usage) -> float | None:
+    def cost(self, usage: Usage) -> float | None:
+        """US dollars by the price table; None when the model is not in it."""
         price = self.settings.prices.get(usage.model)
         if price is None:
             return None
@@ -298,19 +311,12 @@ class _Talk(Generic[T]):
         except Exception as error:  # whatever a broken stream makes the SDK trip over
             if stream is not None:
                 with suppress(AssertionError):  # the SDK's word for: nothing came
-                    self._count(stream.current_message_snapshot)
-            raise self._failed(_said_of(error, self.usage.model, self.settings)) from error
-        self._count(message)
+                    self.usage.count(stream.current_message_snapshot)
+            raise failed(error, self.usage, self.settings, RETRIES) from error
+        self.usage.count(message)
         if message.stop_reason is None:
             raise self._failed(CUT)
         return message
-
-    def _count(self, message: Any) -> None:
-        used = getattr(message, "usage", None)
-        self.usage.input_tokens += getattr(used, "input_tokens", 0) or 0
-        self.usage.output_tokens += getattr(used, "output_tokens", 0) or 0
-        self.usage.cache_read_tokens += getattr(used, "cache_read_input_tokens", 0) or 0
-        self.usage.cache_write_tokens += getattr(used, "cache_creation_input_tokens", 0) or 0
 
     async def _use(self, message: Any, calls: list[Any]) -> None:
         """Run the tools that were called, one after another, and put their results into the conversation."""
@@ -367,7 +373,28 @@ class _Talk(Generic[T]):
 CUT = "The connection to the model was cut in the middle of its answer. Try again."
 
 
-def _said_of(error: Exception, model: str, settings: ModelSettings) -> str:
+def failed(error: Exception, usage: Usage, settings: ModelSettings, retries: int) -> ModelFailed:
+    """What the SDK raised, as what a caller can act on: a sentence, and whether to come back and when."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    status = getattr(error, "status_code", None)
+    lost = bool(kinds & {"APIConnectionError", "TimeoutException", "HTTPError", "StreamError"})
+    passing = lost or status in (408, 409, 429) or (isinstance(status, int) and status >= 500)
+    why = _said_of(error, usage.model, settings, f" after {retries} retries" if retries else "")
+    return ModelFailed(why, usage, passing=passing, after_s=_after(error) if passing else None)
+
+
+def _after(error: Exception) -> float | None:
+    """Seconds until the service wants to be asked again, as its headers say."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        with suppress(ValueError):
+            seconds = float(headers.get(name, "")) / unit
+            if 0 <= seconds < 86_400:
+                return seconds
+    return None
+
+
+def _said_of(error: Exception, model: str, settings: ModelSettings, tried: str) -> str:
     """What the SDK raised, as a sentence that says what to do. By status and name, so that nothing is imported here."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     status = getattr(error, "status_code", None)
@@ -388,17 +415,17 @@ def _said_of(error: Exception, model: str, settings: ModelSettings) -> str:
         case 413:
             return "The evidence is larger than the model takes in one request."
         case 429:
-            return f"The model's rate limit was still reached after {RETRIES} retries. Wait a minute, then try again."
+            return f"The model's rate limit was still reached{tried}. Wait a minute, then try again."
         case 529:
-            return f"The model is overloaded, also after {RETRIES} retries. Try again in some minutes."
+            return f"The model is overloaded{tried and ', also'}{tried}. Try again in some minutes."
         case int() if status >= 500:
-            return f"The model's service failed (HTTP {status}), also after {RETRIES} retries. Try again later."
+            return f"The model's service failed (HTTP {status}){tried and ', also'}{tried}. Try again later."
         case int() if status >= 400:
             return f"The model's service refused the request (HTTP {status}){said}."
     if "APITimeoutError" in kinds or "TimeoutException" in kinds:
         return f"The model at {where} did not answer in time. Try again."
     if "APIConnectionError" in kinds:
-        return f"The model cannot be reached at {where}, also after {RETRIES} retries. Check the network."
+        return f"The model cannot be reached at {where}{tried and ', also'}{tried}. Check the network."
     if "HTTPError" in kinds or "StreamError" in kinds:
         return CUT
     log.debug("the model's stream could not be read", exc_info=error)
@@ -419,7 +446,7 @@ async def _no_tool(name: str, arguments: dict[str, Any]) -> str:
 
 
 @cache
-def _tls() -> Any:
+def tls() -> Any:
     """Certificates are read once: 25 ms a client otherwise."""
     import httpx2  # comes with the SDK
 

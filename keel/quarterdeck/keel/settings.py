@@ -76,6 +76,76 @@ class LogsSettings(Section):
     timeout_s: float = Field(20.0, gt=0, le=300)
 
 
+class ResearchSettings(Section):
+    """Where companies are looked up: local folders, search providers, pages."""
+
+    provider: Literal["corpus", "tavily", "exa", "brave", "searxng", "hybrid"] = Field(
+        "corpus", description="who is asked when a caller names nobody; hybrid merges several"
+    )
+    order: list[Literal["corpus", "tavily", "exa", "brave", "searxng"]] = Field(
+        ["corpus", "tavily", "exa", "brave", "searxng"],
+        description="whom hybrid asks, and who is asked next when one fails; those that are not set up are left out",
+    )
+    corpus: list[str] = Field([], description="folders of pages; empty: the folder `corpus` in home")
+    tavily_key: SecretStr = SecretStr("")
+    exa_key: SecretStr = SecretStr("")
+    brave_key: SecretStr = SecretStr("")
+    tavily_url: str = "https://api.tavily.com"
+    exa_url: str = "https://api.exa.ai"
+    brave_url: str = "https://api.search.brave.com"
+    searxng_url: str = Field("", description="your own SearXNG, with the format json switched on")
+    limits: dict[str, str] = Field(
+        {"tavily": "100/min", "exa": "10/s", "brave": "50/s", "searxng": "2/s"},
+        description="searches that each provider allows, e.g. brave=1/s,tavily=1000/min",
+    )
+    prices: dict[str, float] = Field({}, description="US dollars for one search, by provider; none: cost is unknown")
+    timeout_s: float = Field(10.0, gt=0, le=50, description="longest wait for one answer of a provider")
+    deadline_s: float = Field(25.0, gt=0, le=50, description="longest time for one search, every provider tried")
+    redis_url: SecretStr = Field(
+        SecretStr(""), description="limits and cache shared by several processes, e.g. redis://host:6379/0"
+    )
+    search_ttl_s: float = Field(21_600.0, ge=0, le=2_592_000, description="how long found results are reused")
+    page_ttl_s: float = Field(86_400.0, ge=0, le=2_592_000, description="how long fetched pages are reused")
+    cache_mb: int = Field(256, ge=1, le=65536, description="largest size of the cache in home")
+    page_s: float = Field(25.0, gt=0, le=50, description="longest time for one page, redirects and robots.txt too")
+    page_mb: int = Field(10, ge=1, le=64, description="largest page, packed or unpacked")
+    allow: list[str] = Field([], description="origins inside that pages may be fetched from, e.g. http://10.0.0.5:8080")
+    user_agent: str = Field(
+        "Quarterdeck/0.1 (+https://github.com/quarterdeck/quarterdeck)",
+        min_length=1, max_length=200, description="how pages' owners see us; robots.txt is read for Quarterdeck",
+    )  # fmt: skip
+
+    @field_validator("tavily_url", "exa_url", "brave_url", "searxng_url")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("an address begins with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("tavily_key", "exa_key", "brave_key")
+    @classmethod
+    def _keys(cls, value: SecretStr) -> SecretStr:
+        bare = value.get_secret_value().strip()
+        if not (bare.isascii() and bare.isprintable()) or " " in bare:
+            raise ValueError("a key is one word of plain letters, digits and dashes; copy it again")
+        return SecretStr(bare)
+
+    @field_validator("limits")
+    @classmethod
+    def _rates(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, rate in value.items():
+            if not re.fullmatch(r"[1-9]\d{0,5}/(s|min)", rate):
+                raise ValueError(f"the limit of {name[:40]} is written like 10/s or 100/min")
+        return value
+
+    @field_validator("user_agent")
+    @classmethod
+    def _header(cls, value: str) -> str:
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("use plain ASCII letters")
+        return value
+
+
 class BridgeSettings(Section):
     """Which A2A agents may be given work. Several addresses of one agent, separated by spaces, share it."""
 
@@ -258,6 +328,7 @@ class Settings(Section):
     stats: StatsSettings = StatsSettings()
     kubectl: KubectlSettings = KubectlSettings()
     logs: LogsSettings = LogsSettings()
+    research: ResearchSettings = ResearchSettings()
     bridge: BridgeSettings = BridgeSettings()
     changes: ChangesSettings = ChangesSettings()
     agents: AgentsSettings = AgentsSettings()

@@ -1,0 +1,161 @@
+"""One search: what is kept already, the provider that was asked for, the next one when it fails, or several merged."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.research.addresses import canonical
+from quarterdeck.research.cache import Cache, key_of
+from quarterdeck.research.errors import Passing
+from quarterdeck.research.providers import Found, Hit, Provider, Question
+
+HYBRID = "hybrid"
+
+
+@dataclass
+class Searched:
+    hits: list[Hit]
+    providers: list[str]
+    """Those that the results are of."""
+    ages: dict[str, float] = field(default_factory=dict)
+    """Provider → seconds since it was asked, where its results were kept."""
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """Provider and what was wrong with it."""
+    cost: float | None = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def cached(self) -> bool:
+        return bool(self.providers) and all(name in self.ages for name in self.providers)
+
+
+class Searching:
+    def __init__(
+        self, providers: list[Provider], order: Sequence[str], cache: Cache, ttl_s: float, deadline_s: float
+    ) -> None:
+        """`order` holds those that are asked without being named."""
+        self.providers = {provider.name: provider for provider in providers}
+        self._asked_in_order = order
+        self._cache, self._ttl_s, self._deadline_s = cache, ttl_s, deadline_s
+        self._flying: dict[str, asyncio.Task[tuple[Found, float | None]]] = {}
+
+    async def search(self, question: Question, wanted: str) -> Searched:
+        """Raises Passing when all failed and one of them may do better soon, else Refusal."""
+        names = self._order(wanted)
+        until = time.monotonic() + self._deadline_s
+        done = Searched([], [])
+        seen: set[str] = set()
+        errors: list[Refusal] = []
+        for place, name in enumerate(names):
+            left = until - time.monotonic()
+            if left <= 0.05:
+                break
+            # The last gets all that is left; one before it must leave the others something.
+            share = left if place + 1 == len(names) else left * 0.6
+            try:
+                found, age = await self._ask(name, question, share)
+            except Refusal as error:
+                errors.append(error)
+                done.problems.append((name, str(error)))
+                continue
+            done.providers.append(name)
+            done.cost = None if done.cost is None or found.cost is None else done.cost + found.cost
+            if age is not None:
+                done.ages[name] = age
+            if found.note:
+                done.notes.append(found.note)
+            for hit in found.hits:
+                if (key := canonical(hit.url)) not in seen and len(done.hits) < question.most:
+                    seen.add(key)
+                    done.hits.append(hit)
+            if wanted != HYBRID or len(done.hits) >= question.most:
+                break
+        if not done.providers:
+            raise _all_failed(done.problems, errors)
+        return done
+
+    def ready(self) -> list[str]:
+        return [name for name in self._asked_in_order if not self.providers[name].why_not()]
+
+    def _order(self, wanted: str) -> list[str]:
+        if wanted != HYBRID and wanted not in self.providers:
+            raise Refusal(f"There is no provider {wanted[:40]!r}. There are: {', '.join([*self.providers, HYBRID])}.")
+        ready = self.ready()
+        if not ready and (wanted == HYBRID or self.providers[wanted].why_not()):
+            missing = "; ".join(f"{name}: {one.why_not()}" for name, one in self.providers.items())
+            raise Refusal(f"No search provider is set up. One is enough: {missing}.")
+        # Who was asked for comes first, also when it is not ready: its own error says what is missing.
+        return ready if wanted == HYBRID else [wanted, *(name for name in ready if name != wanted)]
+
+    async def _ask(self, name: str, question: Question, share_s: float) -> tuple[Found, float | None]:
+        provider = self.providers[name]
+        if why := provider.why_not():
+            raise Refusal(f"{name} is not set up: {why}.")
+        if not provider.cached:
+            return await provider.search(question, time.monotonic() + share_s), None
+        key = key_of("search", name, " ".join(question.text.lower().split()), question.most)
+        # Equal questions at the same time are one; who waits for it leaves it running when he goes.
+        task = self._flying.get(key)
+        if task is None:
+            task = asyncio.create_task(self._fetch(provider, key, question, share_s))
+            self._flying[key] = task
+            task.add_done_callback(lambda done: self._landed(key, done))
+        try:
+            async with asyncio.timeout(share_s + 0.5):
+                found, age = await asyncio.shield(task)
+        except TimeoutError:
+            raise Passing(f"{name} did not answer in time.") from None
+        return Found([replace(hit) for hit in found.hits], found.cost, found.note), age
+
+    def _landed(self, key: str, task: asyncio.Task[tuple[Found, float | None]]) -> None:
+        self._flying.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # seen, also when everybody who waited has gone
+
+    async def _fetch(
+        self, provider: Provider, key: str, question: Question, share_s: float
+    ) -> tuple[Found, float | None]:
+        until = time.monotonic() + share_s
+        if (kept := await self._cache.get(key)) is not None:
+            value, age = kept
+            try:
+                return Found([Hit(**hit) for hit in value["hits"]], 0.0, str(value["note"])), age
+            except (TypeError, KeyError):  # written by another version of us
+                pass
+        found = await provider.search(question, until)
+        await self._cache.put(key, {"hits": [asdict(hit) for hit in found.hits], "note": found.note}, self._ttl_s)
+        return found, None
+
+    async def close(self) -> None:
+        for task in list(self._flying.values()):
+            task.cancel()
+        await asyncio.gather(*self._flying.values(), return_exceptions=True)
+
+
+def _all_failed(problems: list[tuple[str, str]], errors: list[Refusal]) -> Refusal:
+    if len(errors) == 1:
+        return errors[0]
+    said = " ".join(
+        problem.partition(": ")[2] if problem.startswith("Try again") else problem for _, problem in problems
+    )
+    passing = [error for error in errors if isinstance(error, Passing)]
+    if passing or not errors:
+        waits = [error.after_s for error in passing if error.after_s is not None]
+        soon = None if len(waits) < len(passing) or not waits else float(math.ceil(min(waits)))
+        return Passing(said or "there was no time left.", soon)
+    return Refusal(said)
+
+
+async def side_by_side(search: Callable[[str], Awaitable[Searched]], queries: list[str]) -> list[Searched | Refusal]:
+    async def one(query: str) -> Searched | Refusal:
+        try:
+            return await search(query)
+        except Refusal as error:
+            return error
+
+    return list(await asyncio.gather(*(one(query) for query in queries)))
