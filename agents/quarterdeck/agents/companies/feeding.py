@@ -67,6 +67,8 @@ class Feeder:
     work: dict[asyncio.Task[str], Waiting] = field(default_factory=dict)
     page: list[Waiting] = field(default_factory=list)
     after: int = -1
+    more: bool = True
+    """Whether the list goes on behind this page."""
     failed_in_a_row: int = 0
     why: str = ""
     """Why no further company is started."""
@@ -89,11 +91,11 @@ class Feeder:
                 room, budget = self._room(entry.job), entry.job.budget is not None
             while not self.why and len(self.work) < room and (item := await self._next()) is not None:
                 self.work[asyncio.create_task(self._one(item))] = item
-            if not self.work and (self.why or not self.page):
+            if not self.work and (self.why or not (self.page or self.more)):
                 await self._end("stopped" if self.why else "completed", self.why)
                 break
             if not self.work:
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(LOOK_S / 10)
                 continue
             done, _ = await asyncio.wait(self.work, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -108,15 +110,13 @@ class Feeder:
         return {"job": self.id, "why": self.why}
 
     async def _next(self) -> Waiting | None:
-        if not self.page:
-            self.page = await self.own.store.waiting(self.id, self.after, PAGE)
-            self.page.reverse()
+        if not self.page and self.more:
+            self.page = (await self.own.store.waiting(self.id, self.after, PAGE))[::-1]
+            self.more = len(self.page) == PAGE
         if not self.page:
             return None
         item = self.page.pop()
         self.after = item.n
-        if not self.page:
-            self.page = (await self.own.store.waiting(self.id, self.after, PAGE))[::-1]
         return item
 
     def _room(self, job: Job) -> int:

@@ -93,7 +93,7 @@ class Jobs:
                 await self._store.again(id, **row, parent=parent)
                 entry = await self._entry(id)
         await self._run(entry)
-        return await self.status(id)
+        return entry.job
 
     async def _load(
         self,
@@ -142,6 +142,8 @@ class Jobs:
             return
         argument = {"job": entry.job.id, "round": entry.round}
         id = await self._engine.start(feeding.NAME, argument, id=_flow(entry))
+        if id in self._engine.running:
+            return
         if (await self._engine.status(id)).state in ("failed", "cancelled"):
             await self._engine.resume(id)
 
