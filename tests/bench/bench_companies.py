@@ -9,6 +9,7 @@ and stand-in together. "coordinator": the workers run apart, over HTTP, and only
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -21,8 +22,10 @@ from typing import Any
 import pytest
 from research_standin import SCHEMA, Weather, create
 
+from quarterdeck.agents.companies.jobs import Jobs
 from quarterdeck.agents.companies.outfit import Office
 from quarterdeck.agents.companies.running import coordinator
+from quarterdeck.agents.companies.store import Store
 from quarterdeck.agents.runtime.toolbox import Toolbox
 from quarterdeck.keel import flows
 from quarterdeck.keel.identity import Caller
@@ -121,6 +124,53 @@ async def test_cpu_of_a_company(where: str, tmp_path: Path) -> None:
         f"\n{where}: {cpu / COMPANIES * 1000:.1f} ms CPU a company, {COMPANIES / clock:.0f} companies/s, "
         f"{calls} calls, so {calls / clock:.0f} calls/s"
     )
+
+
+async def test_the_fleets_pace_under_faults(tmp_path: Path) -> None:
+    """Search 0.8 s, extraction 1.2 s, reflection 0.6 s; 3 % of calls fail in passing and 2 % hang."""
+    weather = Weather({"research_company": 0.8, "extract_data": 1.2, "reflect_quality": 0.6}, 0.03, 0.02)
+    number = int(os.environ.get("QUARTERDECK_TEST_COMPANIES", "400"))
+    async with office(tmp_path, weather) as running:
+        cpu, clock = await job(running, "fleet", number)
+        done = await running.jobs.status("fleet")
+        cut = {name: pool.cut for name, pool in running.pools.items()}
+    bounds = {"research": done.iterations * 0.8 / 50, "extraction": done.iterations * 1.2 / 25}
+    bounds["reflection"] = done.iterations * 0.6 / 20
+    bound = max(bounds.values())
+    print(
+        f"\n{number} companies, {done.iterations} iterations: {clock:.1f} s; the bound by extraction alone is "
+        f"{bound:.1f} s, so {clock / bound:.2f} ×; {cpu / clock:.0%} of a core for all of it; cut off: {cut}"
+    )
+
+
+async def test_a_million_names_in_bounded_memory(tmp_path: Path) -> None:
+    def rss() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+
+    store = Store(Settings(home=tmp_path))
+    await store.open()
+    before, clock = rss(), time.monotonic()
+    jobs = Jobs(store, engine=Nobody())
+    stored = await jobs.submit((f"Company {n} Ltd" for n in range(1_000_000)), SCHEMA, id="m", by=KIM)
+    took = time.monotonic() - clock
+    size = (tmp_path / "companies.db").stat().st_size >> 20
+    clock = time.monotonic()
+    assert len(await store.waiting("m", 900_000, 200)) == 200
+    look = time.monotonic() - clock
+    print(
+        f"\n{stored.total:,} names stored in {took:.0f} s, {rss() - before} MB more memory, {size} MB of file; "
+        f"a page of those that wait: {look * 1000:.1f} ms"
+    )
+    await store.close()
+
+
+class Nobody:
+    """An engine that runs nothing."""
+
+    running = frozenset({"m"})
+
+    async def start(self, name: str, argument: dict[str, Any], id: str) -> str:
+        return id
 
 
 async def test_one_company_beyond_its_latencies(tmp_path: Path) -> None:

@@ -195,6 +195,7 @@ async def test_calls_wait_while_nobody_can_be_reached_but_not_for_ever(workers: 
         one["a"].cut = True
         with pytest.raises(Refusal, match=r"No worker agent could be reached for 0\.3 s"):
             await made.call("j", "j/1", asks("c1"))
+        made.patience_s = 30.0
         call = asyncio.create_task(made.call("j", "j/2", asks("c2")))
         await asyncio.sleep(0)
         one["a"].cut = False
@@ -236,7 +237,7 @@ async def test_a_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     queue: Queue[int] = Queue()
     queue.wait("j", 1.0)
     queue.wait("j", 1.0)
-    with pytest.raises(Refusal, match="^Try again in 30 s"):
+    with pytest.raises(Refusal, match=r"^Try again in 30 s"):
         queue.wait("j", 1.0)
 
 
