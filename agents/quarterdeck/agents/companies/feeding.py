@@ -51,7 +51,12 @@ async def _feed(id: str, round: int) -> dict[str, Any]:
     own = office()
     feeder = Feeder(own, id, round)
     try:
-        return await feeder.run()
+        over, own.over = own.over, []
+        if over:
+            await own.engine.forget(over)
+        ended = await feeder.run()
+        own.over.append(flows.flow_id())
+        return ended
     finally:
         own.feeding.pop(id, None)
         for task in feeder.work:

@@ -87,6 +87,8 @@ class Jobs:
         if budget is not None and not 0 < budget < 1e9:
             raise Refusal("`budget` is a number of US dollars above 0.")
         row = {"label": plain(label)[:200], "priority": priority, "budget": budget}
+        if len(self._submitting) > PAGE:
+            self._submitting = {one: lock for one, lock in self._submitting.items() if lock.locked()}
         async with self._submitting.setdefault(id, asyncio.Lock()):
             entry = await self._load(id, companies, spec, by, {**row, "parent": parent})
             if entry.job.ended and (entry.job.done < entry.job.total or entry.job.failed):
