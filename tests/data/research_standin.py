@@ -99,7 +99,7 @@ def create(weather: Weather) -> FastMCP[None]:
         elif hides(company_name):
             known.pop("founded", None)
         lines = [f"{name}: {value}" for name, value in known.items()]
-        content = "\n".join(lines + ["lorem ipsum " * 100])
+        content = "\n".join([*lines, "lorem ipsum " * 100])
         url = f"http://pages.test/{round}/{hashlib.sha256(company_name.encode()).hexdigest()[:8]}"
         results = [{"url": url, "title": company_name, "content": content, "provider": "standin", "published": None}]
         metadata = {"provider": "standin", "queries_executed": 1, "results_found": 1, "duration_seconds": 0.0}

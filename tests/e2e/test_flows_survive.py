@@ -3,14 +3,9 @@
 import asyncio
 import json
 import os
-import pwd
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -18,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import own_postgres
 import pytest
 import sqlalchemy as sa
 
@@ -31,46 +27,8 @@ PATIENCE_S = 30.0
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """A server of our own on a free loopback port, with its data in a temporary folder."""
-    missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"PostgreSQL is not installed ({', '.join(missing)}): flows are tested on SQLite only")
-    home = Path(tempfile.mkdtemp(prefix="quarterdeck-postgres-"))  # pytest's own folders are closed to other users
-    as_user: dict[str, Any] = {}
-    if os.getuid() == 0:  # it refuses to run as root
-        user = pwd.getpwnam("nobody")
-        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "env": {"PATH": os.environ["PATH"]}}
-        os.chown(home, user.pw_uid, user.pw_gid)
-    data = str(home / "data")
-    made = ["initdb", "-D", data, "-U", "keel", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"]
-    subprocess.run(made, check=True, cwd=home, capture_output=True, timeout=50, **as_user)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"]
-    server = subprocess.Popen(
-        ["postgres", "-D", data, "-p", str(port), *[part for option in options for part in ("-c", option)]],
-        cwd=home,
-        stderr=subprocess.DEVNULL,
-        **as_user,
-    )
-    try:
-        address = f"postgresql://keel@127.0.0.1:{port}"
-        engine = sa.create_engine(f"postgresql+psycopg{address.removeprefix('postgresql')}/postgres")
-        for attempt in range(200):
-            try:
-                engine.connect().close()
-                break
-            except sa.exc.OperationalError:
-                if server.poll() is not None or attempt == 199:
-                    raise
-                time.sleep(0.05)
-        engine.dispose()
+    with own_postgres.server() as address:
         yield address
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(20)
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @dataclass

@@ -77,6 +77,7 @@ def _app(settings: Settings, worker: str, url: str, host: str, lines: str) -> St
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route
 
+    from quarterdeck.agents.companies import metrics
     from quarterdeck.agents.companies import rest as companies
     from quarterdeck.agents.companies.cards import WORKERS as CARDS
     from quarterdeck.agents.companies.coordinator import COORDINATOR
@@ -89,7 +90,7 @@ def _app(settings: Settings, worker: str, url: str, host: str, lines: str) -> St
         return PlainTextResponse(f"Quarterdeck's headless agents: programs talk to them.\n\n{lines}\n")
 
     def all_routes(runtime: Runtime) -> list[BaseRoute]:
-        more = [] if worker else [*remediation.routes(runtime), *companies.routes(runtime)]
+        more = [] if worker else [*remediation.routes(runtime), *companies.routes(runtime), *metrics.routes()]
         return [Route("/", index), *more]
 
     if worker:

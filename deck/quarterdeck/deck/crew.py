@@ -60,7 +60,7 @@ async def companies(settings: Settings, *, adopt: bool = True) -> AsyncIterator[
     from quarterdeck.keel import flows
 
     engine = flows.engine(settings.flows, settings.home, adopt=adopt)
-    async with researching(settings) as tools, coordinator(settings, tools, engine) as office:
+    async with researching(settings) as tools, coordinator(settings, tools, engine, adopt=adopt) as office:
         yield office.jobs
 
 

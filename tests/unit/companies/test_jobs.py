@@ -60,7 +60,8 @@ async def test_a_company_that_fails_is_an_outcome_with_its_reason_and_is_tried_a
         assert (cursed.state, cursed.problem) == ("failed", "Nothing may be said about cursed one.")
         assert (shy.state, shy.problem, shy.completeness) == ("incomplete", "not found: founded", 0.5)
         before = len(weather.calls)
-        assert (await office.jobs.submit(["good", "cursed one", "shy two"], SCHEMA, id="j", by=KIM)).state != "completed"
+        taken_up = await office.jobs.submit(["good", "cursed one", "shy two"], SCHEMA, id="j", by=KIM)
+        assert taken_up.state != "completed"
         job = await ended(office, "j")
         assert (job.done, job.good, job.incomplete, job.failed) == (3, 1, 1, 1)
         assert len(weather.calls) == before, "what was good is not done again"
@@ -68,7 +69,8 @@ async def test_a_company_that_fails_is_an_outcome_with_its_reason_and_is_tried_a
 
 
 async def test_names_are_trimmed_and_blank_and_repeated_ones_are_counted(run: Run) -> None:
-    names = ["  ACME ", "", "acme", " \t\n", "Foo \"Bar\" & 'Söhne'\nGmbH", "삼성전자", "x" * 10_000, "\ud83d", "A\u0000B"]
+    names = ["  ACME ", "", "acme", " \t\n", "Foo \"Bar\" & 'Söhne'\nGmbH", "삼성전자", "x" * 10_000]
+    names += ["\ud83d", "A\u0000B"]
     async with run() as office:
         job = await office.jobs.submit(names, SCHEMA, id="odd", by=KIM)
         assert (job.total, job.blank, job.duplicates, job.clipped) == (6, 2, 1, 1)
@@ -184,7 +186,8 @@ async def test_a_job_is_seen_by_who_submitted_it_and_by_who_may_approve(run: Run
     async with run() as office:
         await office.jobs.submit(NAMES[:2], SCHEMA, id="j", by=KIM)
         await ended(office, "j")
-        for look in (office.jobs.status("j", by=lee), office.jobs.results("j", by=lee), office.jobs.cancel("j", by=lee)):
+        jobs = office.jobs
+        for look in (jobs.status("j", by=lee), jobs.results("j", by=lee), jobs.cancel("j", by=lee)):
             with pytest.raises(Refusal, match="There is no job"):
                 await look
         assert await office.jobs.list(by=lee) == []
@@ -204,7 +207,7 @@ async def test_the_history_of_a_company_goes_over_jobs(run: Run) -> None:
     assert replace(found[0], job="", finished=0, duration_s=0) == replace(found[1], job="", finished=0, duration_s=0)
 
 
-async def test_calls_stay_within_the_fleets_limits_and_hangs_and_errors_are_overcome(run: Run, weather: Weather) -> None:
+async def test_calls_stay_within_the_fleets_limits_whatever_hangs_and_fails(run: Run, weather: Weather) -> None:
     weather.latency_s, weather.passing, weather.hanging = {"": 0.02}, 0.1, 0.02
     names = [f"Company {n}" for n in range(60)]
     async with run(at_once={"research": 6, "extraction": 3}) as office:

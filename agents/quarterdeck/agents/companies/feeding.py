@@ -51,7 +51,12 @@ async def _feed(id: str, round: int) -> dict[str, Any]:
     own = office()
     feeder = Feeder(own, id, round)
     try:
-        return await feeder.run()
+        over, own.over = own.over, []
+        if over:
+            await own.engine.forget(over)
+        ended = await feeder.run()
+        own.over.append(flows.flow_id())
+        return ended
     finally:
         own.feeding.pop(id, None)
         for task in feeder.work:
@@ -67,6 +72,8 @@ class Feeder:
     work: dict[asyncio.Task[str], Waiting] = field(default_factory=dict)
     page: list[Waiting] = field(default_factory=list)
     after: int = -1
+    more: bool = True
+    """Whether the list goes on behind this page."""
     failed_in_a_row: int = 0
     why: str = ""
     """Why no further company is started."""
@@ -76,9 +83,9 @@ class Feeder:
         store = self.own.store
         self.own.feeding[self.id] = (await self.own.spec(self.id))["weight"]
         await store.update(self.id, "state = 'queued' AND round = :round", state="running", round=self.round)
-        looked, room = 0.0, 0
+        looked, room, budget = 0.0, 0, False
         while True:
-            if time.monotonic() - looked >= LOOK_S:
+            if budget or time.monotonic() - looked >= LOOK_S:
                 entry = await store.entry(self.id)
                 looked = time.monotonic()
                 if entry is None or entry.job.ended or entry.round != self.round:
@@ -86,14 +93,14 @@ class Feeder:
                 if entry.parent and await self._gone(entry.parent):
                     await self._end("cancelled", "its task was cancelled")
                     break
-                room = self._room(entry.job)
+                room, budget = self._room(entry.job), entry.job.budget is not None
             while not self.why and len(self.work) < room and (item := await self._next()) is not None:
                 self.work[asyncio.create_task(self._one(item))] = item
-            if not self.work and (self.why or not self.page):
+            if not self.work and (self.why or not (self.page or self.more)):
                 await self._end("stopped" if self.why else "completed", self.why)
                 break
             if not self.work:
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(LOOK_S / 10)
                 continue
             done, _ = await asyncio.wait(self.work, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -108,15 +115,13 @@ class Feeder:
         return {"job": self.id, "why": self.why}
 
     async def _next(self) -> Waiting | None:
-        if not self.page:
-            self.page = await self.own.store.waiting(self.id, self.after, PAGE)
-            self.page.reverse()
+        if not self.page and self.more:
+            self.page = (await self.own.store.waiting(self.id, self.after, PAGE))[::-1]
+            self.more = len(self.page) == PAGE
         if not self.page:
             return None
         item = self.page.pop()
         self.after = item.n
-        if not self.page:
-            self.page = (await self.own.store.waiting(self.id, self.after, PAGE))[::-1]
         return item
 
     def _room(self, job: Job) -> int:

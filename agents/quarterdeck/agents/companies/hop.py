@@ -38,15 +38,14 @@ def client(app: ASGIApp | None, token: str, connections: int) -> httpx.AsyncClie
     return httpx.AsyncClient(transport=transport, headers=headers, timeout=httpx.Timeout(None, connect=CONNECT_S))
 
 
-async def send(http: httpx.AsyncClient, url: str, message_id: str, data: dict[str, Any]) -> dict[str, Any]:
-    """What the agent at `url` makes of `data`. The same message id again does not start its work twice; it names the
-    context too, so that the work can be found when nobody waits for it any more."""
+async def send(http: httpx.AsyncClient, url: str, message_id: str, text: str) -> dict[str, Any]:
+    """What the agent at `url` makes of `text`, which is JSON. The same message id again does not start its work twice;
+    it names the context too, so that the work can be found when nobody waits for it any more."""
     # As text it is not taken apart into protobuf values and put together again three times on its way.
-    part = {"text": json.dumps(data, ensure_ascii=False), "mediaType": "application/json"}
+    part = {"text": text, "mediaType": "application/json"}
     message = {"messageId": message_id, "contextId": message_id, "role": "ROLE_USER", "parts": [part]}
-    task: Any = (await _rpc(http, url, "SendMessage", {"message": message, "configuration": {"historyLength": 0}})).get(
-        "task"
-    )
+    said = await _rpc(http, url, "SendMessage", {"message": message, "configuration": {"historyLength": 0}})
+    task: Any = said.get("task")
     try:
         status = task["status"]
         if status["state"] == ENDED_WELL:
@@ -54,10 +53,10 @@ async def send(http: httpx.AsyncClient, url: str, message_id: str, data: dict[st
             if isinstance(found, dict):
                 return found
             raise TypeError
-        said = "\n".join(part.get("text", "") for part in status.get("message", {}).get("parts", ()))
+        why = "\n".join(part.get("text", "") for part in status.get("message", {}).get("parts", ()))
     except (KeyError, IndexError, TypeError, AttributeError):
         raise Faulty(f"The agent at {url} answered with something else than a task and its data.") from None
-    raise refusal(clip(redact(one_line(said)), 1000) or f"The agent ended with {status['state']}.")
+    raise refusal(clip(redact(one_line(why)), 1000) or f"The agent ended with {status['state']}.")
 
 
 async def stop(http: httpx.AsyncClient, url: str, context: str) -> None:

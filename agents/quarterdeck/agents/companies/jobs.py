@@ -87,13 +87,15 @@ class Jobs:
         if budget is not None and not 0 < budget < 1e9:
             raise Refusal("`budget` is a number of US dollars above 0.")
         row = {"label": plain(label)[:200], "priority": priority, "budget": budget}
+        if len(self._submitting) > PAGE:
+            self._submitting = {one: lock for one, lock in self._submitting.items() if lock.locked()}
         async with self._submitting.setdefault(id, asyncio.Lock()):
             entry = await self._load(id, companies, spec, by, {**row, "parent": parent})
             if entry.job.ended and (entry.job.done < entry.job.total or entry.job.failed):
                 await self._store.again(id, **row, parent=parent)
                 entry = await self._entry(id)
         await self._run(entry)
-        return await self.status(id)
+        return entry.job
 
     async def _load(
         self,
@@ -142,6 +144,8 @@ class Jobs:
             return
         argument = {"job": entry.job.id, "round": entry.round}
         id = await self._engine.start(feeding.NAME, argument, id=_flow(entry))
+        if id in self._engine.running:
+            return
         if (await self._engine.status(id)).state in ("failed", "cancelled"):
             await self._engine.resume(id)
 

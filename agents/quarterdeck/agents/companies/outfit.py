@@ -47,6 +47,8 @@ class Office:
     specs: dict[str, dict[str, Any]] = field(default_factory=dict)
     feeding: dict[str, float] = field(default_factory=dict)
     """Jobs that are fed here, and their weight in the window."""
+    over: list[str] = field(default_factory=list)
+    """Flows of jobs that ended, to be deleted when the next job begins."""
     _begun: tuple[Any, Jobs] | None = None
 
     def begin(self, engine: Any, jobs: Jobs) -> None:

@@ -13,6 +13,8 @@ answers "busy" to what goes beyond, so that several coordinators may share it.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
 import random
 from collections import deque
@@ -106,15 +108,22 @@ class Pool:
         for http in {id(one.http): one.http for one in self.instances}.values():
             await http.aclose()
 
+    @property
+    def waiting(self) -> int:
+        """Calls that nobody has taken up yet."""
+        return len(self._queue)
+
     async def call(self, job: str, key: str, data: dict[str, Any], weight: float = 1.0) -> dict[str, Any]:
-        """The agent's answer. `key` names this very piece of work: while it goes on, it is not begun again."""
+        """The agent's answer. `key` and `data` name this piece of work: while it goes on, it is not begun again."""
+        text = json.dumps(data, ensure_ascii=False)
+        mark = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
         tries = lost = cuts = full = 0
         last: Instance | None = None
         while True:
             number = tries + cuts + full  # work that failed or hung is begun anew, work whose connection broke is not
             last = await self._turn(job, weight, last)
             try:
-                return await self._try(last, f"{key}#{number}", data, cuts)
+                return await self._try(last, f"{key}#{number}-{mark}", text, cuts)
             except Busy:
                 full += 1
                 last.full_until = self._loop.time() + BUSY_S
@@ -141,14 +150,14 @@ class Pool:
             if pause:
                 await asyncio.sleep(pause)
 
-    async def _try(self, one: Instance, message_id: str, data: dict[str, Any], cuts: int) -> dict[str, Any]:
+    async def _try(self, one: Instance, message_id: str, text: str, cuts: int) -> dict[str, Any]:
         began = self._loop.time()
         limit = asyncio.timeout(self.timeout_s)
         flight = _Flight(limit, began, cuts)
         self._air.add(flight)
         try:
             async with limit:
-                found = await hop.send(one.http, one.url, message_id, data)
+                found = await hop.send(one.http, one.url, message_id, text)
         except Lost:
             self._leave(one, "cannot be reached")
             raise

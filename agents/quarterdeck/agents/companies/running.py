@@ -20,9 +20,10 @@ from quarterdeck.keel.settings import Settings
 
 @asynccontextmanager
 async def coordinator(
-    settings: Settings, tools: Toolbox | None, engine: AbstractAsyncContextManager[Any]
+    settings: Settings, tools: Toolbox | None, engine: AbstractAsyncContextManager[Any], *, adopt: bool = True
 ) -> AsyncIterator[Office]:
-    """Jobs are run as long as this is entered; `engine` is entered last, for flows go on as soon as it is there."""
+    """Jobs are run as long as this is entered; `engine` is entered last, for flows go on as soon as it is there.
+    `adopt`: also those that another process left."""
     async with AsyncExitStack() as stack:
         store = Store(settings)
         stack.push_async_callback(store.close)
@@ -31,5 +32,6 @@ async def coordinator(
         office = stack.enter_context(coordinating(Office(settings, store, pools)))
         running = await stack.enter_async_context(engine)
         office.begin(running, Jobs(store, running))
-        await office.jobs.pick_up()
+        if adopt:
+            await office.jobs.pick_up()
         yield office

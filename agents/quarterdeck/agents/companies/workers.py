@@ -50,15 +50,13 @@ async def storage(argument: Json) -> Json:
     with _hand("storage"):
         tries, notes = given.pop("tries"), given.pop("notes")
         found = Result(**given)
-        state = await work.store.state_of(found.job, found.n)
-        if not state:
-            raise Refusal(f"There is no company {found.n} in a job {found.job[:60]!r}.")
-        if state != "waiting":
-            return _made({"stored": False, "state": state})
         if notes is not None and work.objects is not None:
-            await work.objects.put(f"{found.job}/{found.n:07d}.json", {**notes, "company_name": found.company_name})
+            if await work.store.state_of(found.job, found.n) == "waiting":
+                await work.objects.put(f"{found.job}/{found.n:07d}.json", {**notes, "company_name": found.company_name})
             notes = None
         stored = await work.store.put(found, tries, notes)
+        if not stored and not await work.store.state_of(found.job, found.n):
+            raise Refusal(f"There is no company {found.n} in a job {found.job[:60]!r}.")
         return _made({"stored": stored, "state": found.state})
 
 
