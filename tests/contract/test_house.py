@@ -29,7 +29,16 @@ def test_no_source_root_closes_the_namespace() -> None:
 
 
 def test_the_rooms_are_where_the_plan_says() -> None:
-    assert {package.name for package in PACKAGES} >= {"deck", "keel", "bridge", "stats", "kubectl", "logs", "titanium"}
+    assert {package.name for package in PACKAGES} >= {
+        "deck",
+        "keel",
+        "bridge",
+        "stats",
+        "kubectl",
+        "logs",
+        "research",
+        "titanium",
+    }
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
@@ -101,7 +110,7 @@ def test_a_wheel_puts_one_name_into_site_packages(tmp_path: Path) -> None:
     assert not [name for name in names if "test" in name.lower() or name.endswith(".pyc")]
 
 
-@pytest.mark.parametrize("name", ["stats", "kubectl", "logs", "bridge"])
+@pytest.mark.parametrize("name", ["stats", "kubectl", "logs", "research", "bridge"])
 async def test_no_tool_of_any_server_grants(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
     kubeconfig = tmp_path / "kubeconfig"

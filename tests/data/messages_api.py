@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -75,6 +76,15 @@ Step = Answer | Callable[[dict[str, Any]], Answer]
 
 
 @dataclass
+class Batch:
+    """One batch that was sent: its questions, and when."""
+
+    id: str
+    requests: list[dict[str, Any]]
+    made: str
+
+
+@dataclass
 class MessagesApi:
     url: str
     script: list[Step]
@@ -82,6 +92,11 @@ class MessagesApi:
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
+    batches: dict[str, Batch] = field(default_factory=dict)
+    lose_next_answer: bool = False
+    """The next batch is taken, but whoever sent it never hears so."""
+    pending: threading.Event = field(default_factory=threading.Event)
+    """While set, batches do not end."""
 
     def next(self, body: dict[str, Any], headers: dict[str, str]) -> Answer:
         self.requests.append(body)
@@ -99,16 +114,40 @@ def serve(*script: Step) -> Iterator[MessagesApi]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if self.path.startswith("/v1/messages/batches"):
+                made = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+                batch = Batch(f"msgbatch_{len(api.batches) + 1}", body["requests"], made)
+                api.batches[batch.id] = batch
+                if api.lose_next_answer:
+                    api.lose_next_answer = False
+                    self.close_connection = True
+                    return
+                send_json(self, batch_state(api, batch))
+                return
             answer = api.next(body, {key.lower(): value for key, value in self.headers.items()})
             if body.get("stream") or not isinstance(answer, Say | Use):
                 respond(self, api, answer)
             else:
                 whole(self, 200, json.dumps(message(answer)).encode(), "application/json", {})
 
+        def do_GET(self) -> None:
+            parts = self.path.split("?")[0].removeprefix("/v1/messages/batches").strip("/").split("/")
+            if parts == [""]:
+                listed = [batch_state(api, batch) for batch in reversed(api.batches.values())]
+                send_json(self, {"data": listed, "has_more": False, "first_id": None, "last_id": None})
+            elif parts[-1] == "results":
+                lines = [json.dumps(result_of(api, one)) for one in reversed(api.batches[parts[0]].requests)]
+                whole(self, 200, "\n".join(lines).encode() + b"\n", "application/x-jsonl", {})
+            else:
+                send_json(self, batch_state(api, api.batches[parts[0]]))
+
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 256  # many callers at once
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     api.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -139,6 +178,38 @@ def respond(handler: BaseHTTPRequestHandler, api: MessagesApi, answer: Answer) -
             stream(handler, list(events(answer.answer))[: answer.after], broken=not answer.clean)
         case _:
             stream(handler, list(events(answer)))
+
+
+def send_json(handler: BaseHTTPRequestHandler, value: Any) -> None:
+    whole(handler, 200, json.dumps(value).encode(), "application/json", {})
+
+
+def batch_state(api: MessagesApi, batch: Batch) -> dict[str, Any]:
+    ended = not api.pending.is_set()
+    counts = dict.fromkeys(("canceled", "errored", "expired", "processing", "succeeded"), 0)
+    counts["succeeded" if ended else "processing"] = len(batch.requests)
+    return {
+        "id": batch.id, "type": "message_batch", "processing_status": "ended" if ended else "in_progress",
+        "created_at": batch.made, "expires_at": batch.made, "ended_at": batch.made if ended else None,
+        "archived_at": None, "cancel_initiated_at": None, "request_counts": counts,
+        "results_url": f"{api.url}/v1/messages/batches/{batch.id}/results" if ended else None,
+    }  # fmt: skip
+
+
+def result_of(api: MessagesApi, asked: dict[str, Any]) -> dict[str, Any]:
+    """Each question of a batch is answered by the script, like any other."""
+    answer = api.next(asked["params"], {})
+    match answer:
+        case Fail(type="expired"):
+            result: dict[str, Any] = {"type": "expired"}
+        case Fail():
+            error = {"type": "error", "error": {"type": answer.type, "message": answer.message}, "request_id": "r"}
+            result = {"type": "errored", "error": error}
+        case Say() | Use():
+            result = {"type": "succeeded", "message": message(answer)}
+        case _:
+            raise AssertionError("no such answer in a batch")
+    return {"custom_id": asked["custom_id"], "result": result}
 
 
 def message(answer: Say | Use) -> dict[str, Any]:

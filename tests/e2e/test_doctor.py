@@ -42,7 +42,7 @@ def test_with_everything_in_place_nothing_fails(world: PracticeWorld, tmp_path: 
     failed = [finding for findings in found.values() for finding in findings if finding["status"] == "fail"]
     assert not failed
     assert code == 0
-    for name in ("stats", "kubectl", "logs", "bridge"):
+    for name in ("stats", "kubectl", "logs", "research", "bridge"):
         assert "tools" in found[f"server {name}"][0]["detail"]
     assert found["audit trail"][0]["detail"] == "nothing recorded yet"
     assert not list(tmp_path.rglob("changes.db"))

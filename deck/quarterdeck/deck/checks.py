@@ -188,7 +188,17 @@ def sources(settings: Settings) -> list[Finding]:
         )
     if settings.logs.source == "files":
         found += _files(settings)
-    return found
+    return [*found, _research(settings)]
+
+
+def _research(settings: Settings) -> Finding:
+    from quarterdeck.research.ready import why_not
+
+    missing = why_not(settings)
+    ready = [name for name, why in missing.items() if not why]
+    if ready:
+        return Finding(OK, "research", f"asks {', '.join(ready)}")
+    return Finding(OK, "research", "no search provider is set up; that is fine if you do not research companies")
 
 
 def _files(settings: Settings) -> list[Finding]:

@@ -20,7 +20,7 @@ from quarterdeck.deck import jsonc
 from quarterdeck.deck.clients import CLIENTS, AiClient, Entry
 from quarterdeck.keel.errors import Refusal
 
-SERVERS = ("stats", "kubectl", "logs", "bridge")
+SERVERS = ("stats", "kubectl", "logs", "research", "bridge")
 PREFIX = "quarterdeck-"
 """Before the server's name: `logs` alone might be somebody else's. mcp_quarterdeck-kubectl_TOOL stays under 64."""
 
@@ -107,7 +107,11 @@ def environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     for name in sorted(environ):
         if name != "KUBECONFIG" and not name.startswith("QUARTERDECK_"):
             continue
-        if any(word in name for word in ("TOKEN", "PASSWORD", "SECRET", "CREDENTIAL")) or "@" in environ[name]:
+        if (
+            name.endswith("_KEY")
+            or any(word in name for word in ("TOKEN", "PASSWORD", "SECRET", "CREDENTIAL"))
+            or "@" in environ[name]
+        ):
             withheld.append(name)
         elif environ[name]:
             kept[name] = environ[name]

@@ -14,7 +14,7 @@ COMMANDS = {
     "install": "connect an AI client, such as claude-desktop or cursor",
     "uninstall": "take Quarterdeck out of an AI client again",
     "doctor": "check this set-up and say how to mend what is wrong",
-    "serve": "run MCP servers: stats, kubectl, logs, bridge",
+    "serve": "run MCP servers: stats, kubectl, logs, research, bridge",
     "diagnose": "find out what is wrong; mend it when you say yes",
     "watch": "look every few seconds and deal with each new trouble",
     "agents": "serve the headless agents: A2A, REST, Alertmanager's webhook",

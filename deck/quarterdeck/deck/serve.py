@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 
     from quarterdeck.keel.settings import Settings
 
-SERVERS = ("stats", "kubectl", "logs", "bridge")
+SERVERS = ("stats", "kubectl", "logs", "research", "bridge")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s {stats,kubectl,logs,bridge,all} ... [--http [--host HOST] [--port PORT]]"
+    parser.usage = "%(prog)s {stats,kubectl,logs,research,bridge,all} ... [--http [--host HOST] [--port PORT]]"
     parser.description = (
         "Run one MCP server over stdio, as AI clients do by themselves after `quarterdeck install`; or, with --http, "
         "several on one port, for clients that are given an address."
     )
     parser.add_argument(
-        "servers", nargs="+", choices=[*SERVERS, "all"], metavar="SERVER", help="stats, kubectl, logs, bridge or all"
+        "servers",
+        nargs="+",
+        choices=[*SERVERS, "all"],
+        metavar="SERVER",
+        help="stats, kubectl, logs, research, bridge or all",
     )
     parser.add_argument("--http", action="store_true", help="serve over streamable HTTP instead of stdio")
     parser.add_argument(

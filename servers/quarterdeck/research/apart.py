@@ -1,6 +1,6 @@
 """Pages that could break their reader are read in a child process of bounded time and memory: PDF, and large HTML.
 
-python -m quarterdeck.research.apart pdf < file.pdf        # what the child runs; it answers in JSON
+python -P -m quarterdeck.research.apart pdf < file.pdf        # what the child runs; it answers in JSON
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ source that states it plainly, which the same rules then judge. Confidence is re
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import unicodedata
@@ -20,7 +21,7 @@ from quarterdeck.keel.answers import clip, fence, one_line, plain
 from quarterdeck.keel.model import Model, Usage
 from quarterdeck.keel.structured import Form, Told, ask
 from quarterdeck.research.evidence import Source
-from quarterdeck.research.extraction import Extraction, Found, Left, extract, put
+from quarterdeck.research.extraction import Extraction, Found, Left, put
 from quarterdeck.research.layout import squeeze, visible_text
 from quarterdeck.research.schema import Leaf, Shape, fits, spell
 from quarterdeck.research.values import day, money, year_in
@@ -62,9 +63,11 @@ ANSWER: dict[str, Any] = {
     "required": ["values"],
 }
 _ORDER = re.compile(
-    r"(?i)\b(?:ignore|disregard|forget|override)\b.{0,40}\b(?:instructions?|prompt|rules|above|previous)\b|\b(?:system prompt|as an ai|"
-    r"you (?:are|must|should) (?:an? )?(?:ai|assistant|model|now|set|write|answer|report|extract)|language model|json schema)\b|"
-    r"\b(?:set|write|report|output|answer|extract)\b.{0,60}\b(?:field|value|to \d|as \d|schema|ceo (?:to|is))|지시(?:를|사항).{0,20}무시"
+    r"(?i)\b(?:ignore|disregard|forget|override)\b.{0,40}\b(?:instructions?|prompt|rules|above|previous)\b"
+    r"|\b(?:system prompt|as an ai|language model|json schema)\b"
+    r"|\byou (?:are|must|should) (?:an? )?(?:ai|assistant|model|now|set|write|answer|report|extract)\b"
+    r"|\b(?:set|write|report|output|answer|extract)\b.{0,60}\b(?:field|value|to \d|as \d|schema|ceo (?:to|is))"
+    r"|지시(?:를|사항).{0,20}무시"
 )
 
 
@@ -129,9 +132,9 @@ def _shown(content: str) -> str:
 async def extract_with_model(
     model: Model, company: str, shape: Shape, sources: Sequence[Source]
 ) -> tuple[Extraction, Usage]:
-    asked = question(company, shape, sources)
+    asked = await asyncio.to_thread(question, company, shape, sources)
     told: Told = await ask(model, asked.form, asked.prompt, lambda value: misfits(value, asked))
-    return judge(told.value, asked), told.usage
+    return await asyncio.to_thread(judge, told.value, asked), told.usage
 
 
 def misfits(answer: dict[str, Any], asked: Question) -> list[str]:
@@ -161,7 +164,7 @@ class _Held:
 
 
 def judge(answer: dict[str, Any], asked: Question) -> Extraction:
-    """What of an answer holds, with confidence reckoned from the quote, from other sources and from the rules."""
+    """What of an answer holds, with confidence reckoned from the quote and from other sources that say the same."""
     done = Extraction(notes=[asked.note] if asked.note else [])
     entries = answer.get("values")
     held: dict[str, _Held] = {}
@@ -178,15 +181,14 @@ def judge(answer: dict[str, Any], asked: Question) -> Extraction:
                 Left(name, checked.value, f"the model gave two values; {held[name].value!r} came first")
             )
         held.setdefault(name, checked)
-    rules = {one.name: one for one in extract(asked.company, asked.shape, asked.sources, seconds=5.0).fields}
-    for name, one in _dense(held).items():
-        sure = _confidence(one, rules.get(name), asked)
+    for one in _dense(held):
+        sure = _confidence(one, asked)
         put(done.data, one.path, one.value)
         done.fields.append(Found(one.path, one.value, sure, asked.sources[one.source].url, one.passage))
     return done
 
 
-def _dense(held: dict[str, _Held]) -> dict[str, _Held]:
+def _dense(held: dict[str, _Held]) -> list[_Held]:
     """Lists numbered anew without the gaps that dropped items leave."""
     order: dict[tuple[str | int, ...], dict[int, int]] = {}
     for one in sorted(held.values(), key=lambda one: [step if isinstance(step, int) else 0 for step in one.path]):
@@ -194,14 +196,14 @@ def _dense(held: dict[str, _Held]) -> dict[str, _Held]:
             if isinstance(step, int):
                 seen = order.setdefault(one.path[:at], {})
                 seen.setdefault(step, len(seen))
-    made = {}
+    made = []
     for one in held.values():
         path = tuple(order[one.path[:at]][step] if isinstance(step, int) else step for at, step in enumerate(one.path))
-        made[spell(path)] = _Held(path, one.leaf, one.value, one.source, one.passage, one.confidence)
+        made.append(_Held(path, one.leaf, one.value, one.source, one.passage, one.confidence))
     return made
 
 
-def _confidence(one: _Held, rule: Found | None, asked: Question) -> float:
+def _confidence(one: _Held, asked: Question) -> float:
     doubt = 1 - one.confidence
     wanted = _folded(str(one.value))
     if len(wanted) > 2 and not isinstance(one.value, bool):
@@ -211,9 +213,6 @@ def _confidence(one: _Held, rule: Found | None, asked: Question) -> float:
             if site not in sites and wanted in _folded(source.content[:100_000]):
                 sites.add(site)
                 doubt *= 0.7
-    if rule is not None:
-        same = _folded(str(rule.value)) == wanted
-        doubt = doubt * (1 - rule.confidence) if same else min(0.6, doubt + 0.25)
     return round(min(0.98, 1 - doubt), 2)
 
 

@@ -27,9 +27,25 @@ FIRST_PATIENCE_S = 20.0
 """How long the first question waits for a corpus that has no index yet; what is indexed by then is searched."""
 PATIENCE_S = 0.5
 CHECK_EVERY_S = 2.0
+CHECK_SHARE = 50
+"""Looking at the files takes at most this part of the time: a hundred thousand take half a second."""
 QUIET_S = 2.0
 """Indexing that takes longer says how far it is."""
 T = TypeVar("T")
+
+
+def folders_of(settings: Settings) -> list[Path]:
+    named = [Path(folder).expanduser() for folder in settings.research.corpus]
+    return [folder.resolve() for folder in named or [settings.home / "corpus"]]
+
+
+def missing_folder(folders: list[Path], *, named: bool) -> str:
+    missing = next((folder for folder in folders if not folder.is_dir()), None)
+    if missing is None:
+        return ""
+    if named:
+        return f"there is no folder {missing}"
+    return f"no folder of pages; put some into {missing}, or set QUARTERDECK_RESEARCH_CORPUS"
 
 
 class Corpus:
@@ -38,11 +54,10 @@ class Corpus:
     cached = False
 
     def __init__(self, settings: Settings) -> None:
-        named = [Path(folder).expanduser() for folder in settings.research.corpus]
-        self.folders = [folder.resolve() for folder in named or [settings.home / "corpus"]]
+        self.folders = folders_of(settings)
         key = hashlib.sha256("\n".join(map(str, self.folders)).encode()).hexdigest()[:12]
         self._path = settings.home / "research" / f"corpus-{key}.db"
-        self._named = bool(named)
+        self._named = bool(settings.research.corpus)
         self._local = threading.local()
         self._readers: list[Reader] = []
         self._searching = ThreadPoolExecutor(2, thread_name_prefix="corpus")
@@ -55,12 +70,7 @@ class Corpus:
         self.note = ""
 
     def why_not(self) -> str:
-        missing = [folder for folder in self.folders if not folder.is_dir()]
-        if not missing:
-            return ""
-        if self._named:
-            return f"there is no folder {missing[0]}"
-        return f"no folder of pages; put some into {missing[0]}, or set QUARTERDECK_RESEARCH_CORPUS"
+        return missing_folder(self.folders, named=self._named)
 
     async def search(self, question: Question, until: float) -> Found:
         await self.fresh(until)
@@ -83,7 +93,7 @@ class Corpus:
     async def fresh(self, until: float) -> None:
         """See whether files have changed, unless that was seen just now; wait a little for the index to have them."""
         now = time.monotonic()
-        if self._updating is None and now - self._checked_at > max(CHECK_EVERY_S, 50 * self._check_s):
+        if self._updating is None and now - self._checked_at > max(CHECK_EVERY_S, CHECK_SHARE * self._check_s):
             self._updated = asyncio.Event()
             loop, updated = asyncio.get_running_loop(), self._updated
 

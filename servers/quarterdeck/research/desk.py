@@ -20,6 +20,8 @@ from quarterdeck.research.providers import Provider
 from quarterdeck.research.searching import Searching
 from quarterdeck.research.web import APIS, Web
 
+POOLS = 8
+
 
 class Desk:
     def __init__(self, settings: Settings) -> None:
@@ -37,12 +39,18 @@ class Desk:
             self._redis = connect(address)
             self._limits, self._cache = SharedLimits(self._redis), SharedCache(self._redis)
         # No redirects: a key goes to the address it was given for.
-        self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(own.timeout_s, connect=min(own.timeout_s, 5.0)),
-            headers={"user-agent": own.user_agent},
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=300, max_keepalive_connections=100),
-        )
+        # Several small pools: the work that httpcore does for a request grows with the square of its connections.
+        secure = httpx.create_ssl_context()
+        self._http = [
+            httpx.AsyncClient(
+                verify=secure,
+                timeout=httpx.Timeout(own.timeout_s, connect=min(own.timeout_s, 5.0)),
+                headers={"user-agent": own.user_agent},
+                follow_redirects=False,
+                limits=httpx.Limits(max_connections=40, max_keepalive_connections=20),
+            )
+            for _ in range(POOLS)
+        ]
         self.corpus = Corpus(settings)
         self._web = {name: Web(api(own), own, self._limits, self._http) for name, api in APIS.items()}
         every: dict[str, Provider] = {"corpus": self.corpus, **self._web}
@@ -100,7 +108,7 @@ class Desk:
 
     async def close(self) -> None:
         closing: list[Awaitable[Any]] = [self.searching.close(), self.pages.close(), self.corpus.close()]
-        closing += [self._http.aclose(), self._cache.close()]
+        closing += [*(http.aclose() for http in self._http), self._cache.close()]
         if self._redis is not None:
             closing.append(self._redis.aclose())
         for one in closing:

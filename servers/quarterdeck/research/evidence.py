@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 from quarterdeck.research import sentences, values
-from quarterdeck.research.labels import CONCEPTS, concepts_of, normal
-from quarterdeck.research.layout import Layout, Pair, Section, looks_like_html, read, squeeze
-from quarterdeck.research.names import GENERIC, UP, Company
+from quarterdeck.research.headings import Standing, standing_of
+from quarterdeck.research.labels import CONCEPTS, concepts_of
+from quarterdeck.research.layout import Layout, Pair, Section, looks_like_html, read, seen_text, squeeze
+from quarterdeck.research.names import Company
+from quarterdeck.research.readings import CEO_ROLE, GONE, typed
 from quarterdeck.research.values import Count, Day, Money, Place
-
-Standing = Literal["own", "open", "other"]
-"""Whose section it is: the company's, nobody's in particular, another's."""
 
 
 @dataclass(frozen=True)
@@ -52,34 +51,7 @@ class Evidence:
     """profile, article, alike, or nothing: what the page is to the company."""
 
 
-_ELSE = re.compile(
-    r"(?i)^(?:our |key |main |other |selected |the |its )?(?:competit\w+|rivals?|alternatives|similar \w+|related \w+|parent(?: company)?|"
-    r"partners?|customers?|clients?|investors? list|backers|subsidiar\w+|acquisitions|portfolio|affiliates?|peers?|suppliers?|see also|"
-    r"sister \w+|other companies|you may also.*|more companies|people also.*|references|testimonials|case stud\w+|press agency|"
-    r"media contact|press contact|agency|history|timeline|previous\w*|former\w*|outlook|forecast\w*|guidance|comments?|disclaimer|group companies|"
-    r"참고|관계사|계열사|경쟁사|경쟁 ?업체|협력사|고객사|모회사|자회사|투자사|파트너|관련 기업|유사 기업|비교 기업|전망|연혁|관련 기사|댓글)\b[^.]{0,40}$|^(?:관계사|계열사|경쟁사|경쟁업체|협력사|고객사|모회사|자회사|관련 ?기업|유사 ?기업|비교 ?기업|연혁|주요 ?고객)"
-)  # fmt: skip
-_HEADING_WORDS_TEXT = """
-    company corporate business key quick basic general financial financials figures numbers facts statistics stats data
-    contact contacts address addresses location locations office offices headquarters leadership management board directors
-    executive executives officers people team staff employees founders founder industry sector products product services
-    solutions technology story history mission vision values five-year five year summary highlights performance results
-    annual report reports profile overview information details registration legal imprint impressum about us our the we
-    are who what do where how of in and at by for with a an to stock shares listing market share price investor investors
-    relations news press media research development sustainability careers jobs ownership structure funding rounds total
-    fact sheet snapshot introduction background operations revenue sales growth workforce culture today now glance
-    footer identity general enquiries inquiries telephone phone email online web website links sources
-    회사 기업 개요 소개 정보 현황 재무 조직 인사말 문의 연락처 주요 기본 일반 경영진 대표 사업 제품 분야 비전 요약 실적 매출 인력 위치
-    오시는길 오시는 길 주소 본사 채용 회사개요 기업개요 회사소개 기업정보 회사정보 재무정보 기본정보 재무현황 일반현황 회사현황 기업현황 주요현황 상세 상세정보 및 지표
-"""
-_HEADING_WORDS = frozenset(_HEADING_WORDS_TEXT.split()) | GENERIC
-_CEO_ROLE = re.compile(
-    r"(?i)(?:(?P<a>(?:co-?\s?)?founder)\s?(?:&|and|,|/)\s?)?(?:president\s?(?:&|and)\s?)?(?:chairman\s?(?:&|and)\s?)?(?:group\s)?"
-    r"(?:CEO|chief executive(?: officer)?(?:\s?\(CEO\))?|managing director|대표이사|대표)(?:\s?(?:&|and|,|/)\s?(?P<b>(?:co-?\s?)?founder))?"
-)
-_GONE = re.compile(
-    r"(?i)\b(?:until|former|formerly|ex|resigned|interim|acting|designate|elect|previous|left|emeritus|deputy|vice|outgoing)\b|전\s|前|직무대행|권한대행"
-)
+_UNMISTAKEN = {"day", "place", "count", "money", "url", "email", "phone"}
 _ORGANISATIONS = re.compile(
     r"(?i)organi[sz]ation|corporation|business|company|store|airline|consortium|bank|restaurant|hotel|agency"
 )
@@ -166,39 +138,10 @@ class _Reading:
             while len(stack) > 1 and stack[-1][0] >= section.level:
                 stack.pop()
             around = stack[-1][1]
-            standing = self._standing(section.heading, around)
+            standing = standing_of(section.heading, around, self.company)
             stack.append((section.level, standing))
             found.append(standing)
         return found
-
-    def _standing(self, heading: str, around: Standing) -> Standing:
-        if not heading:
-            return around
-        bare = re.sub(r"^\d{1,2}[.)]\s*", "", squeeze(heading))
-        titled = self.company.titled(bare)
-        if titled == "alike":
-            return "other"
-        if titled == "profile":
-            return "own"
-        if around == "other" or _ELSE.match(bare):
-            return "other"
-        if titled == "article":
-            return around
-        words = re.findall(r"[^\W_]+(?:-[^\W_]+)*", bare)
-        unknown = [word for word in words if word.casefold() not in _HEADING_WORDS and not word.isdigit()]
-        if not unknown or values.person(bare):
-            return around
-        if re.match(r"(?i)about\s", bare) or concepts_of(bare):
-            return "other" if re.match(r"(?i)about\s", bare) else around
-        # "Clean power for farms" is a phrase; "Vectra Buses" may well be another company.
-        if any(word[0].isupper() or re.search(r"[가-힣]", word) for word in unknown[:1] if word != words[0]) or (
-            len(words) <= 4 and all(word[0].isupper() or re.match(r"[가-힣]", word) for word in words)
-        ):
-            return "other" if around == "own" and not self._phrase(bare) else around
-        return around
-
-    def _phrase(self, heading: str) -> bool:
-        return len(heading.split()) > 5 or bool(re.search(r"[,!?]|\b(?:for|with|that|your|we|is)\b", heading))
 
     def _put(
         self, concept: str, value: Any, passage: str, weight: float, year: int | None = None, about: bool = False
@@ -211,13 +154,26 @@ class _Reading:
             and year < self.newest - 3
         ):
             return  # a figure of the past, told in passing
+        if year and isinstance(value, Money | Count) and value.year is None:
+            value = replace(value, year=year)
         if passage := self._held(passage):
             self.evidence.facts.append(
                 Fact(concept, value, passage, self.number, weight, year, about or getattr(value, "about", False))
             )
 
     def _held(self, passage: str) -> str:
-        return squeeze(passage)[:240].strip()
+        """The passage as it stands in the source; nothing when it does not stand there."""
+        wanted = squeeze(passage)[:240].strip()
+        if wanted in self.raw or wanted in self.seen:
+            return wanted
+        # Markdown's marks and a table's bars stand between the words.
+        words = [re.escape(word) for word in re.findall(r"[^\W_]+", wanted)][:60]
+        found = re.search(r"[\W_]{0,12}".join(words), self.raw) if words else None
+        return found.group()[:240] if found is not None else ""
+
+    @cached_property
+    def seen(self) -> str:
+        return seen_text(self.layout) if looks_like_html(self.source.content) else ""
 
     # labels
 
@@ -259,7 +215,7 @@ class _Reading:
         year = year or values.year_in(" ".join(re.findall(r"\(([^)]*)\)", label)) or label)
         unit = values.unit_of(" ".join(re.findall(r"[(\[]([^)\]]*)[)\]]", label))) or stated
         for concept in concepts:
-            for made in _typed(concept, value, unit, label, self.company):
+            for made in typed(concept, value, unit, label, self.company):
                 self._put(made[0], made[1], passage, weight, year)
 
     def _people(self, section: Section) -> None:
@@ -268,20 +224,26 @@ class _Reading:
         heads = [section.heading, *lines]
         for at, line in enumerate(lines):
             split = re.match(r"^(?P<who>[^,–—|:-]{4,50}?)\s*(?:,|–|—|\||:|\s-)\s*(?P<role>.{3,60})$", line)
-            if split is not None and not _GONE.search(split["role"]):
-                role = _CEO_ROLE.fullmatch(re.sub(r"\s*\(since \d{4}\)$", "", split["role"].strip(" .")))
+            if split is not None and not GONE.search(split["role"]):
+                role = CEO_ROLE.fullmatch(re.sub(r"\s*\(since \d{4}\)$", "", split["role"].strip(" .")))
                 who = values.person(split["who"])
                 if role is not None and who is not None:
                     self._role(who, role, line)
-            role = _CEO_ROLE.fullmatch(line.strip())
+            role = CEO_ROLE.fullmatch(line.strip())
             if role is not None and at < len(heads) and (who := values.person(heads[at])) is not None:
                 below = lines[at + 1] if at + 1 < len(lines) else ""
                 if values.person(below) is None or heads[at] == section.heading:
                     self._role(who, role, f"{heads[at]} {line}" if squeeze(f"{heads[at]} {line}") in self.raw else who)
-            if values.person(line) is None and concepts_of(line) == ("founded",) and at + 1 < len(lines):
-                when = values.day(lines[at + 1])
-                if when is not None and len(lines[at + 1]) < 24:
-                    self._put("founded", when, lines[at + 1], 0.75)
+            self._below(heads[at], line)
+
+    def _below(self, label: str, line: str) -> None:
+        """A label on a line of its own, and below it a value that can be nothing else."""
+        concepts = concepts_of(label)
+        if len(concepts) != 1 or len(line) > 80 or CONCEPTS[concepts[0]][0] not in _UNMISTAKEN:
+            return
+        if CONCEPTS[concepts[0]][0] == "place" and not re.search(r", |[가-힣]", line):
+            return
+        self._pair(label, line, line, concepts, None, weight=0.75)
 
     def _role(self, who: str, role: re.Match[str], passage: str) -> None:
         self._put("ceo", who, passage, 0.8)
@@ -394,7 +356,7 @@ class _Reading:
         ):
             said = one.get(key)
             if isinstance(said, str) and said.strip():
-                for made in _typed(concept, said.removeprefix("mailto:").strip(), None, key, self.company):
+                for made in typed(concept, said.removeprefix("mailto:").strip(), None, key, self.company):
                     put(made[0], key, made[1], said.removeprefix("mailto:").strip())
         founders = [_called(entry) for entry in _listed(one.get("founder") or one.get("founders"))]
         names = [values.person(name) for name in founders if name]
@@ -481,96 +443,3 @@ def _called(value: Any) -> str:
     if isinstance(value, dict):
         value = value.get("name")
     return squeeze(value) if isinstance(value, str) else ""
-
-
-def _typed(
-    concept: str, text: str, unit: tuple[str, int] | None, label: str, company: Company
-) -> Iterator[tuple[str, Any]]:
-    """A label's value as what the label is about; nothing when it does not read as that."""
-    value: Any = None
-    match CONCEPTS[concept][0]:
-        case "day":
-            value = values.day(text) if len(text) <= 120 else None
-            if isinstance(value, Day) and concept == "founded":
-                by = re.search(r"\bby (.{4,120})$", text)
-                found = values.people(by[1]) if by else None
-                if found:
-                    yield "founders", tuple(found)
-        case "place":
-            value = values.place(text)
-        case "person":
-            value = None if _GONE.search(text) else values.person(re.split(r",\s(?=(?:since|appointed)\b)", text)[0])
-        case "people":
-            found = values.people(text)
-            value = tuple(found) if found and not re.search(r"(?i)\b(?:until|unknown|disputed)\b", text) else None
-        case "count":
-            value = values.count(text)
-        case "money":
-            value = (
-                None
-                if re.search(r"(?i)forecast|expected|estimate|target|예상|목표|전망|추정", f"{label} {text}")
-                else values.money(text, unit)
-            )
-        case "url":
-            value = values.web_address(text)
-        case "email":
-            value = values.address_of_mail(text)
-        case "phone":
-            value = values.phone(text)
-        case "ticker":
-            value = values.ticker(text)
-        case "exchange":
-            value = text if re.fullmatch(values._EXCHANGE, text) else None
-        case "list":
-            parts = [part.strip(" .") for part in re.split(r"\s*[,;·/•]\s*(?:and\s)?|\s및\s", text) if part.strip(" .")]
-            value = tuple(parts) if 0 < len(parts) <= 20 and all(len(part) <= 60 for part in parts) else None
-        case "staff":
-            for part in re.split(r"[;,](?![^(]*\))", text):
-                role = re.fullmatch(r"(?P<who>[^(]{4,60})\((?P<role>[^)]{2,60})\)", part.strip())
-                if (
-                    role is not None
-                    and _CEO_ROLE.fullmatch(role["role"].strip())
-                    and (who := values.person(role["who"]))
-                ):
-                    yield "ceo", who
-            return
-        case "text":
-            value = _text(concept, text, label, company)
-    if value is not None:
-        yield concept, value
-
-
-def _text(concept: str, text: str, label: str, company: Company) -> str | None:
-    text = re.sub(r"\[[^\]]{0,20}\]", "", text).strip(" ;")
-    if concept == "legal_name":
-        return (
-            text
-            if len(text) <= 120
-            and (
-                company.same(text)
-                or normal(label)
-                in ("legal name", "registered name", "legalname", "full legal name", "legal entity name")
-            )
-            else None
-        )
-    if concept == "name":
-        return text if company.same(text) else None
-    if concept == "parent":
-        found = re.match(
-            r"(?i)(?:(?:wholly[- ]owned )?subsidiary of|owned by|part of)\s(?:the )?(?P<who>.{2,80})$", text
-        )
-        if found is not None:
-            return found["who"].strip(" .")
-        named = normal(label) not in ("ownership", "owner", "owned by") or bool(
-            re.search(r"(?i)\b(?:inc|ltd|group|holdings?|corp|plc|ag|gmbh)\b", text)
-        )
-        if not named or company.same(text) or re.search(r"(?i)independent|private|public|family|founder", text):
-            return None
-    if concept == "industry":
-        text = re.sub(r"^\d{3,6}\s*[-–:]\s*", "", text)
-    if len(text) > (400 if concept == "description" else 100) or not re.search(rf"[{UP}\w]", text):
-        return None
-    return text
-
-
-__all__ = ["Count", "Evidence", "Fact", "Money", "Source", "gather"]

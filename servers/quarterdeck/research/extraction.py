@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from quarterdeck.keel.answers import clip, plain
 from quarterdeck.research import values
+from quarterdeck.research.converting import Unfit, convert, letters, member
 from quarterdeck.research.evidence import Evidence, Fact, Source, gather
 from quarterdeck.research.labels import Meaning, meaning_of, normal, plain_labels
 from quarterdeck.research.names import Company
@@ -185,8 +186,8 @@ def choose(facts: Sequence[Fact], sources: Sequence[Source], year: int | None = 
         return first, ""
     if isinstance(first.value, tuple) and facts[0].concept == "founders":
         everyone = max(groups, key=lambda group: len(group.value))
-        names = {_name(one) for one in everyone.value}
-        if all({_name(one) for one in group.value} <= names for group in groups):
+        names = {letters(one) for one in everyone.value}
+        if all({letters(one) for one in group.value} <= names for group in groups):
             return everyone, ""
     voices = [
         len({_site(sources[fact.source].url) or fact.source for fact in group.facts}) for group in (first, second)
@@ -243,13 +244,13 @@ def same(one: Any, other: Any, about: bool = False) -> bool:
         case Place(), Place():
             if one.city and other.city:
                 return _city(one.city) == _city(other.city)
-            return bool(one.country and other.country) and _name(one.country) == _name(other.country)
+            return bool(one.country and other.country) and letters(one.country) == letters(other.country)
         case tuple(), tuple():
-            return [_name(part) for part in one] == [_name(part) for part in other] or {
-                _name(part) for part in one
-            } == {_name(part) for part in other}
+            return [letters(part) for part in one] == [letters(part) for part in other] or {
+                letters(part) for part in one
+            } == {letters(part) for part in other}
         case str(), str():
-            left, right = _name(one), _name(other)
+            left, right = letters(one), letters(other)
             return left == right or (
                 len(left) > 7
                 and re.sub(r"^httpswww|^https?|^www|^8210|^\d?82", "", left)
@@ -260,10 +261,6 @@ def same(one: Any, other: Any, about: bool = False) -> bool:
 
 def _city(name: str) -> str:
     return re.sub(r"(?:특별자치시|특별시|광역시|시)$", "", name.casefold())
-
-
-def _name(text: Any) -> str:
-    return re.sub(r"[\W_]", "", str(text).casefold())
 
 
 def _finer(one: Any, other: Any) -> Any:
@@ -331,15 +328,15 @@ def _fill_plainly(leaf: Leaf, read: Sequence[Evidence], sources: Sequence[Source
                     found.append((value, pair, number))
     if not found:
         return
-    if len({_name(value) for value, _, _ in found}) > 1:
+    if len({letters(value) for value, _, _ in found}) > 1:
         said = "; ".join(f"{clip(str(value), 60)} ({_where(sources[number])})" for value, _, number in found[:3])
         done.dropped.append(Left(leaf.name, found[0][0], f"sources disagree: {said}"))
         return
     value, pair, number = found[0]
     several = len({number for _, _, number in found}) > 1
-    path = leaf.path[:-1] if leaf.path[-1] == "[]" else leaf.path
-    for at, one in enumerate(value if leaf.path[-1] == "[]" else [value]):
-        place = (*path, at) if leaf.path[-1] == "[]" else path
+    listed = leaf.path[-1] == "[]"
+    for at, one in enumerate(value if listed else [value]):
+        place: tuple[str | int, ...] = (*leaf.path[:-1], at) if listed else leaf.path
         put(done.data, place, one)
         done.fields.append(Found(place, one, 0.8 if several else 0.65, sources[number].url, pair.passage))
 
@@ -370,122 +367,8 @@ def _plain_value(text: str, leaf: Leaf) -> Any:
         day = values.day(text)
         return day.iso() if day and day.day else None
     if "enum" in leaf.schema:
-        return _member(text, leaf)
+        return member(text, leaf)
     return text if len(text) <= 160 else None
-
-
-@dataclass(frozen=True)
-class Unfit:
-    """Why a value cannot be put where it is wanted."""
-
-    why: str
-
-
-def convert(value: Any, leaf: Leaf, meaning: Meaning) -> Any:
-    """A typed value as the JSON that the leaf wants; a list where the leaf is in one."""
-    made = _CONVERT.get(type(value), _text)(value, leaf, meaning)
-    if "enum" in leaf.schema and not isinstance(made, Unfit | list):
-        if isinstance(value, Count) and leaf.type == "string":
-            return _band(value.number, leaf)
-        member = _member(made, leaf)
-        return Unfit("is none of the values that the schema allows") if member is None else member
-    return made
-
-
-def _day(day: Day, leaf: Leaf, meaning: Meaning) -> Any:
-    if meaning.part in ("month", "day"):
-        part = day.month if meaning.part == "month" else day.day
-        return Unfit("") if part is None else part if leaf.type != "string" else str(part)
-    yearly = meaning.part == "year" or re.search(r"(?i)year|연도|년도", leaf.path[-1])
-    if leaf.type in ("integer", "number"):
-        return day.year
-    if leaf.type != "string":
-        return Unfit("is a date, and the schema wants something else")
-    wanted = leaf.schema.get("format")
-    if wanted == "date" and day.day is None:
-        return Unfit(f"only {day.iso()} is known, and the schema wants a whole date")
-    if wanted == "date-time":
-        return Unfit("is a date without a time")
-    return str(day.year) if yearly or wanted == "year" else day.iso()
-
-
-def _count(count: Count, leaf: Leaf, meaning: Meaning) -> Any:
-    number: Any = count.year if meaning.part == "year" else count.number
-    if number is None:
-        return Unfit("")
-    if leaf.type == "string":
-        return str(number) if "enum" not in leaf.schema else number
-    return number if leaf.type in ("integer", "number") else Unfit("is a number, and the schema wants something else")
-
-
-def _money(money: Money, leaf: Leaf, meaning: Meaning) -> Any:
-    if meaning.part == "currency":
-        return money.currency or Unfit("")
-    if meaning.part == "year":
-        return Unfit("") if money.year is None else money.year if leaf.type != "string" else str(money.year)
-    if meaning.currency and money.currency != meaning.currency:
-        return Unfit(f"is in {money.currency or 'an unnamed currency'}, and the schema wants {meaning.currency}")
-    if leaf.type == "string":
-        return money.text if meaning.power is None else Unfit("is text, and the schema wants a unit")
-    if leaf.type == "boolean":
-        return Unfit("is an amount, and the schema wants yes or no")
-    amount = money.amount / (Decimal(10) ** (meaning.power or 0))
-    if amount == amount.to_integral_value():
-        return int(amount)
-    return float(amount) if leaf.type == "number" else Unfit("is no whole number in the unit that the schema wants")
-
-
-def _place(where: Place, leaf: Leaf, meaning: Meaning) -> Any:
-    if leaf.type != "string":
-        return Unfit("is a place, and the schema wants something else")
-    if meaning.part in ("", "text"):
-        return where.text
-    return getattr(where, meaning.part) or Unfit("")
-
-
-def _several(names: tuple[Any, ...], leaf: Leaf, meaning: Meaning) -> Any:
-    if meaning.concept == "ticker":
-        if leaf.type != "string":
-            return Unfit("is a ticker symbol, and the schema wants text")
-        return (names[0] or Unfit("")) if meaning.part == "exchange" else names[1]
-    if leaf.type != "string":
-        return Unfit("is text, and the schema wants something else")
-    return list(names) if "[]" in leaf.path else ", ".join(names)
-
-
-def _text(text: Any, leaf: Leaf, meaning: Meaning) -> Any:
-    if leaf.type != "string":
-        return Unfit("is text, and the schema wants something else")
-    if "[]" in leaf.path:
-        return [part for part in re.split(r"\s*[,;·/]\s*", text) if part]
-    if leaf.schema.get("format") in ("uri", "url") and "://" not in text:
-        return f"https://{text}"
-    return text
-
-
-_CONVERT: dict[type, Callable[[Any, Leaf, Meaning], Any]] = {
-    Day: _day, Count: _count, Money: _money, Place: _place, tuple: _several,
-}  # fmt: skip
-
-
-def _member(value: Any, leaf: Leaf) -> Any:
-    members = leaf.schema["enum"]
-    if value in members:
-        return value
-    found = [one for one in members if _name(one) == _name(value)]
-    return found[0] if len(found) == 1 else None
-
-
-def _band(number: int, leaf: Leaf) -> Any:
-    """The member that is a range with the number in it: 340 is in '201-500', and 12,000 in '10,001+'."""
-    found = []
-    for member in leaf.schema["enum"]:
-        figures = [int(one.replace(",", "")) for one in re.findall(r"\d[\d,]*", str(member))]
-        if (len(figures) == 2 and figures[0] <= number <= figures[1]) or (
-            len(figures) == 1 and re.search(r"\+|more|over|이상|>", str(member)) and number >= figures[0]
-        ):
-            found.append(member)
-    return found[0] if len(found) == 1 else Unfit("is in none of the ranges that the schema allows")
 
 
 def put(data: dict[str, Any], path: tuple[str | int, ...], value: Any) -> None:

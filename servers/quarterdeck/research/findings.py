@@ -51,7 +51,8 @@ class Extracted(Answer):
 
     def text(self) -> str:
         rows = [
-            f"{one.path} = {_said(one.value)} ({one.confidence:.2f}; {one_line(one.source) or 'the notes'}): {one_line(one.passage)}"
+            f"{one.path} = {_said(one.value)} ({one.confidence:.2f}; {one_line(one.source) or 'the notes'}): "
+            f"{one_line(one.passage)}"
             for one in self.fields
         ]
         rows += [f"left out: {one.path} = {_said(one.value)}: {one_line(one.why)}" for one in self.dropped]

@@ -82,6 +82,7 @@ class Writer:
         self._db, self._stop, self._progress = db, stop, progress
         self._open = 0
         self.added = 0
+        self._gone = 0
 
     def update(self, found: dict[str, File]) -> int:
         """How many documents came or went. Interrupted at any moment, the next run takes up the rest."""
@@ -103,7 +104,8 @@ class Writer:
             if self._open:
                 self._db.execute("ROLLBACK")
             raise
-        self._find_common()
+        if 50 * (self.added + self._gone) > self._count():  # a few new pages do not change what is common
+            self._find_common()
         return self._db.total_changes - before
 
     def _take(self, file: File) -> None:
@@ -156,6 +158,7 @@ class Writer:
                     (number, title, text, pairs(f"{title}\n{text}")),
                 )
                 self._db.execute("DELETE FROM docs WHERE id = ?", (number,))
+                self._gone += 1
         self._db.execute("DELETE FROM files WHERE id = ?", row)
 
     def _begin(self) -> None:
@@ -167,9 +170,12 @@ class Writer:
             self._db.execute("COMMIT")
         self._open = 0
 
-    def _find_common(self) -> None:
+    def _count(self) -> int:
         (count,) = self._db.execute("SELECT count(*) FROM docs").fetchone()
-        least = max(COMMON_LEAST, int(count * COMMON_SHARE))
+        return int(count)
+
+    def _find_common(self) -> None:
+        least = max(COMMON_LEAST, int(self._count() * COMMON_SHARE))
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute("DELETE FROM common")
         self._db.execute("INSERT INTO common SELECT term, doc FROM terms WHERE doc > ?", (least,))

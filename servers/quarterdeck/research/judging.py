@@ -15,12 +15,13 @@ from quarterdeck.keel.model import Model, ModelFailed, Usage
 from quarterdeck.keel.settings import Settings
 from quarterdeck.keel.tools import look
 from quarterdeck.research.asking import extract_with_model
+from quarterdeck.research.doubting import doubt, worth_asking
 from quarterdeck.research.errors import Passing
 from quarterdeck.research.evidence import Source
-from quarterdeck.research.extraction import Extraction, extract, sources_of_notes
+from quarterdeck.research.extraction import Extraction, Found, Left, extract, sources_of_notes
 from quarterdeck.research.findings import ROOM, Extracted, FieldFound, FieldLeft, GivenSource, Reflected
 from quarterdeck.research.reflection import Claim, Reflection, reflect
-from quarterdeck.research.schema import Shape, check
+from quarterdeck.research.schema import check
 
 MOST_SOURCES = 50
 MOST_NOTES = 200_000
@@ -36,9 +37,7 @@ Mode = Annotated[
 CompanyName = Annotated[str, Field(description="e.g. Brightwater Instruments")]
 Schema = Annotated[
     dict[str, Any],
-    Field(
-        description='JSON schema of the wanted data: {"type": "object", "properties": {"ceo": {"type": "string"}}, "required": ["ceo"]}'
-    ),
+    Field(description='JSON schema, e.g. {"type": "object", "properties": {"ceo": {"type": "string"}}}'),
 ]
 Sources = Annotated[list[GivenSource], Field(description=f"search_results of research_company, up to {MOST_SOURCES}")]
 
@@ -90,7 +89,7 @@ def add_tools(server: FastMCP[Any], settings: Settings) -> None:
         sources: Sources = [],  # noqa: B006
         mode: Mode = "auto",
     ) -> Reflected:
-        """Judge extracted data: what is missing, what is wrong, contradicted, stale or unsupported, what to search next.
+        """Judge extracted data: what is missing, wrong, contradicted, stale or unsupported; what to search next.
 
         completeness_score weighs required fields 3, others 1. is_complete: every required field is there and nothing
         serious is wrong. Hand follow_up_queries to research_company, extract again, and reflect again."""
@@ -98,9 +97,15 @@ def add_tools(server: FastMCP[Any], settings: Settings) -> None:
         shape = await asyncio.to_thread(check, extraction_schema)
         measured(extracted_data)
         given, note = gathered("", sources)
-        by_model(mode, model)
-        done = await asyncio.to_thread(reflect, name, shape, extracted_data, claims_of(fields), given)
-        return judged(done, None, note)
+        using, claims = by_model(mode, model), claims_of(fields)
+        done = await asyncio.to_thread(reflect, name, shape, extracted_data, claims, given)
+        usage = None
+        if using is not None and worth_asking(done):
+            try:
+                usage = await doubt(using, name, shape, extracted_data, claims, given, done)
+            except ModelFailed as error:
+                note = fallen_back(error, mode, note)
+        return judged(done, usage, note)
 
 
 def fallen_back(error: ModelFailed, mode: str, note: str) -> str:
@@ -147,7 +152,7 @@ def gathered(notes: str, given: list[GivenSource]) -> tuple[list[Source], str]:
         if len(source.content) > room:
             return (
                 kept,
-                f"Sources beyond {MOST_TEXT:,} characters were not read, from {clip(source.url, 120) or 'the notes'} on.",
+                f"Not read, beyond {MOST_TEXT:,} characters: {clip(source.url, 120) or 'the notes'} and what follows.",
             )
         room -= len(source.content)
         kept.append(source)
@@ -189,11 +194,11 @@ def answer(done: Extraction, by: Literal["model", "rules"], usage: Usage | None,
             extracted_data=done.data,
             confidence_score=done.confidence,
             fields=[
-                FieldFound(path=one.name, value=one.value, confidence=one.confidence, source=one.source, passage=one.passage)
+                _found(one)
                 for one in done.fields[:count]
             ],
             dropped=[
-                FieldLeft(path=one.path, value=one.value if isinstance(one.value, int | float | bool) else clip(str(one.value), 120), why=clip(one.why, 300))
+                _left(one)
                 for one in done.dropped[:30]
             ],
             by=by,
@@ -202,6 +207,15 @@ def answer(done: Extraction, by: Literal["model", "rules"], usage: Usage | None,
         )  # fmt: skip
 
     return fit(make, len(done.fields), ROOM)
+
+
+def _found(one: Found) -> FieldFound:
+    return FieldFound(path=one.name, value=one.value, confidence=one.confidence, source=one.source, passage=one.passage)
+
+
+def _left(one: Left) -> FieldLeft:
+    value = one.value if isinstance(one.value, int | float) else clip(str(one.value), 120)
+    return FieldLeft(path=one.path, value=value, why=clip(one.why, 300))
 
 
 def judged(done: Reflection, usage: Usage | None, *notes: str) -> Reflected:
@@ -215,6 +229,3 @@ def judged(done: Reflection, usage: Usage | None, *notes: str) -> Reflected:
         by="model" if usage else "rules",
         note=" ".join(part for part in notes if part),
     )
-
-
-__all__ = ["Shape", "add_tools"]

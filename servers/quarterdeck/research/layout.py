@@ -65,8 +65,12 @@ def visible_text(text: str) -> str:
     """What a person sees of a source, with single blanks: passages are looked up in it."""
     if not looks_like_html(text):
         return squeeze(plain(text))
+    return seen_text(read(text))
+
+
+def seen_text(layout: Layout) -> str:
     said: list[str] = []
-    for section in read(text).sections:
+    for section in layout.sections:
         said += [section.heading, *section.lines, *(pair.passage for pair in section.pairs)]
         said += [" ".join(row) for grid in section.grids for row in grid]
     return squeeze(" ".join(said))

@@ -104,7 +104,6 @@ _STARTS = frozenset(
         "was",
         "our",
         "your",
-        "new",
         "ceo",
         "cfo",
         "cto",
@@ -278,7 +277,7 @@ class Company:
             if title or not re.match(r"\s(?:\d|[가-힣]{2,4}\s)", after):
                 verdict = verdict if re.match(r"\s[가-힣]{2,}(?:은|는|이|가|을|를|의|에|로|으로)\b", after) else "alike"
         follows = re.match(rf"[ \u00a0-](?P<word>[{UP}][\w'’-]*|\d+[A-Z]+)", after)
-        if follows is not None and not re.match(rf"(?:{_ROLE})\b", follows["word"]):
+        if follows is not None and not re.match(rf"(?:{_ROLE}|[QH][1-4]|FY\d*)\b", follows["word"]):
             word = follows["word"].casefold()
             if not (title and (word in GENERIC or word in _HEADLINE)):
                 verdict = "alike"

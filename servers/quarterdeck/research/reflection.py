@@ -14,8 +14,9 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from quarterdeck.keel.answers import clip, one_line
+from quarterdeck.research.converting import Unfit, convert
 from quarterdeck.research.evidence import Fact, Source, gather
-from quarterdeck.research.extraction import OF_NOW, Unfit, choose, convert, told
+from quarterdeck.research.extraction import OF_NOW, choose, told
 from quarterdeck.research.labels import Meaning, meaning_of, normal
 from quarterdeck.research.layout import squeeze, visible_text
 from quarterdeck.research.names import Company
@@ -41,11 +42,18 @@ _WORDS = {  # concept: in English, in Korean
     "email": ("contact email", "대표 이메일"), "phone": ("phone number", "대표전화"),
     "ticker": ("stock ticker symbol", "종목코드"), "exchange": ("stock exchange listing", "상장 시장"),
     "parent": ("parent company", "모회사"), "company_type": ("company type legal form", "기업형태"),
-    "registration_number": ("company registration number", "사업자등록번호"), "vat_number": ("VAT number", "사업자등록번호"),
+    "registration_number": ("company registration number", "사업자등록번호"),
+    "vat_number": ("VAT number", "사업자등록번호"),
     "cfo": ("CFO", "최고재무책임자"), "cto": ("CTO", "최고기술책임자"), "coo": ("COO", "최고운영책임자"),
     "chair": ("chairman of the board", "이사회 의장"), "slogan": ("slogan", "슬로건"),
     "description": ("company profile", "회사 소개"), "key_people": ("key people", "경영진"),
 }  # fmt: skip
+
+
+_AS_OF = re.compile(
+    r"(?i)(?:as of|in|end of|fy|since)\s(?:the\s)?(?:year\s)?(?:[a-z]+\s)?((?:19|20)\d\d)"
+    r"|\(((?:19|20)\d\d)년?[^)]*\)|((?:19|20)\d\d)년[^.]{0,12}기준"
+)
 
 
 @dataclass
@@ -103,7 +111,11 @@ def reflect(
         *_unsupported(claims, sources, data),
         *_contradictions(company_name, shape, data, sources),
         *_stale(claims, sources, shape, today),
-        *(Issue(one.path, f"is doubtful (confidence {one.confidence:.2f})", False) for one in claims if one.confidence is not None and one.confidence < DOUBTFUL),
+        *(
+            Issue(one.path, f"is doubtful (confidence {one.confidence:.2f})", False)
+            for one in claims
+            if one.confidence is not None and one.confidence < DOUBTFUL
+        ),
     ]  # fmt: skip
     unique = {(issue.path, issue.what): issue for issue in found}
     done.issues = sorted(unique.values(), key=lambda issue: not issue.serious)
@@ -144,7 +156,7 @@ def _implausible(shape: Shape, data: dict[str, Any], today: date) -> Iterator[Is
             continue
         for value in values_at(data, leaf.path):
             if meaning.concept == "founded" and not meaning.part.startswith(("month", "day")):
-                year = re.match(r"\d{4}", str(value))
+                year = re.match(r"\d{1,6}", str(value))
                 if year is not None and not 1200 <= int(year.group()) <= today.year:
                     yield Issue(
                         leaf.name, f"{clip(str(value), 40)} is no year in which a company can have been founded", True
@@ -217,10 +229,7 @@ def _stale(claims: Sequence[Claim], sources: Sequence[Source], shape: Shape, tod
         meaning = changing.get(re.sub(r"\[\d+\]", "[]", claim.path))
         if meaning is None or meaning.year is not None:
             continue
-        as_of = re.search(
-            r"(?i)(?:as of|in|end of|fy|since)\s(?:the\s)?(?:year\s)?(?:[a-z]+\s)?((?:19|20)\d\d)|\(((?:19|20)\d\d)년?[^)]*\)|((?:19|20)\d\d)년[^.]{0,12}기준",
-            claim.passage,
-        )
+        as_of = _AS_OF.search(claim.passage)
         year = next((int(one) for one in as_of.groups() if one), None) if as_of else None
         if (
             year is not None

@@ -262,7 +262,7 @@ class _Walk:
                 ref = raw["$ref"]
                 if not isinstance(ref, str) or not ref.startswith("#"):
                     raise Refusal(
-                        f"{_short(where)} refers to {_short(str(ref))}. Only references inside the schema are followed: "
+                        f"{_short(where)} refers to {_short(str(ref))}. Only references inside it are followed: "
                         "put the definition under $defs."
                     )
                 if ref in refs:
@@ -280,7 +280,7 @@ class _Walk:
             rest = [one for one in branches if one != {"type": "null"}] if isinstance(branches, list) else []
             if len(rest) != 1 or not isinstance(rest[0], dict):
                 raise Refusal(
-                    f"{_short(where)} of extraction_schema offers several shapes by `{several}`. Choose one type for it."
+                    f"{_short(where)} of extraction_schema offers several shapes by `{several}`. Choose one type."
                 )
             raw = {**{key: value for key, value in raw.items() if key != several}, **rest[0]}
 

@@ -122,6 +122,11 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("parent", _p(rf"(?:^|{C}의 )모회사(?:인|는|은) (?P<company>[가-힣A-Za-z]{{2,20}}?)(?=은|는|이다|다\b|의|이며|\s|,)")),
 )  # fmt: skip
 
+_FORMER_NAME = re.compile(r"(?i)\s?\((?:formerly|previously|originally)(?: known as| called)? [^()]{2,60}\)")
+_OBJECT = re.compile(
+    r"(?i)\b(?:of|by|with|to|for|from|against|than|including|like|and|or|between|at|about|owns|acquired|bought|unlike|via|joins?|joined"
+    r"|supplies|serves|beats|sues|sued|left|outside|near|behind|over|on|into|makes|funds|backs|named|called)\s(?:the\s|its\s)?$"
+)
 _PRONOUN = re.compile(
     r"^(?:(?:Today|Now|Currently|As of (?:19|20)\d\d|In (?:19|20)\d\d|At the end of (?:19|20)\d\d|(?:Since|In) [^,]{3,40}),? )?"
     r"(?P<word>The (?:company|firm|business|group|manufacturer|startup|start-up|brand)(?:['’]s)?|Our company|It|Its|We|Our|회사는|회사의|회사 |동사는|당사는|당사의|당사 )(?=\s|,|$|\S)"
@@ -175,7 +180,7 @@ def read(line: str, company: Company, *, trusted: bool, official: bool) -> Itera
 
 def _marked(sentence: str, company: Company, own: bool, official: bool) -> tuple[str, bool | None]:
     """The sentence with the company marked, and whether it is what the next pronoun means; None: another one is."""
-    bare = _QUOTED.sub(" ", sentence)
+    bare = _FORMER_NAME.sub("", _QUOTED.sub(" ", sentence))
     mentions = company.mentions(bare)
     if any(one.verdict == "alike" for one in mentions):
         return "", None
@@ -226,6 +231,12 @@ def _said(marked: str, sentence: str) -> Iterator[Said]:
         for match in pattern.finditer(marked):
             if _VETO.search(marked, 0, match.end()) or _AFTER.match(marked[match.end() :]):
                 continue
+            if (
+                concept not in ("ceo", "ticker")
+                and match.group().startswith(C)
+                and _OBJECT.search(marked[: match.start()])
+            ):
+                continue  # "a rival of ⟦C⟧ was founded": not the company was
             yield from _values(concept, match, marked, sentence)
 
 

@@ -17,6 +17,7 @@ from quarterdeck.keel.redact import redact
 from quarterdeck.keel.settings import Settings
 from quarterdeck.keel.tools import look, new_server
 from quarterdeck.research.desk import Desk
+from quarterdeck.research.judging import add_tools
 from quarterdeck.research.models import (
     CompanyResearch,
     CompanyResult,
@@ -58,7 +59,7 @@ def _object(value: Any) -> Any:
 Schema = Annotated[
     dict[str, Any],
     BeforeValidator(_object),
-    WithJsonSchema({"type": "object", "description": "JSON schema of the facts you want; its fields become queries"}),
+    WithJsonSchema({"type": "object", "description": "JSON schema of the wanted facts"}),
 ]
 Chars = Annotated[int, Field(description="longest answer, 500 to 100000 characters", ge=500, le=100_000)]
 Provider = Annotated[
@@ -157,9 +158,8 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         follow_up_queries: Annotated[list[str], Field(description="asked first; from reflect_quality")] = [],  # noqa: B006
         max_chars: Chars = 8000,
     ) -> CompanyResearch:
-        """Find pages about a company: makes queries from its name and from your schema's fields, searches them side by
-        side, and gives the results merged, no page twice. research_notes holds the same as numbered text, ready for
-        extract_data. Ask for max_chars=24000 when extraction follows."""
+        """Find pages about a company: queries made of its name and your schema's fields, searched side by side, results
+        merged. research_notes holds the same as text. Ask for max_chars=24000 when extract_data follows."""
         began = time.monotonic()
         name = name_of(company_name)
         if not name:
@@ -213,11 +213,5 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         left alone because they failed, how many documents the local corpus holds, and what a search costs."""
         return await desk.sources()
 
-    _judge(server, settings)
+    add_tools(server, settings)
     return server
-
-
-def _judge(server: FastMCP[Any], settings: Settings) -> None:
-    from quarterdeck.research import judging
-
-    judging.add_tools(server, settings)

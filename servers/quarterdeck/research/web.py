@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
+from collections.abc import Iterable
 
 import httpx
 from pydantic_core import from_json
@@ -32,12 +34,12 @@ class Web:
     kind = "web"
     cached = True
 
-    def __init__(self, api: Api, settings: ResearchSettings, limits: Limits, http: httpx.AsyncClient) -> None:
+    def __init__(self, api: Api, settings: ResearchSettings, limits: Limits, http: Iterable[httpx.AsyncClient]) -> None:
         self.name = api.name
         self.rate = Rate.parse({**DEFAULT_LIMITS, **settings.limits}[api.name])
         self.price = settings.prices.get(api.name)
         self.breaker = Breaker()
-        self._api, self._limits, self._http = api, limits, http
+        self._api, self._limits, self._http = api, limits, itertools.cycle(http)
         self._timeout_s = settings.timeout_s
         self._refused_in_a_row = 0
 
@@ -101,7 +103,13 @@ class Web:
     async def _once(self, question: Question) -> Found:
         asked = self._api.ask(question)
         received = await receive(
-            self._http, asked.method, asked.url, LARGEST, headers=asked.headers, params=asked.params, json=asked.json
+            next(self._http),
+            asked.method,
+            asked.url,
+            LARGEST,
+            headers=asked.headers,
+            params=asked.params,
+            json=asked.json,
         )
         if received.status != 200:
             await self._too_many(received)

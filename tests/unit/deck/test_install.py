@@ -18,7 +18,7 @@ from quarterdeck.deck import install, main, uninstall
 from quarterdeck.deck.clients import CLIENTS
 from quarterdeck.keel.errors import Refusal
 
-ENTRIES = ["quarterdeck-stats", "quarterdeck-kubectl", "quarterdeck-logs", "quarterdeck-bridge"]
+ENTRIES = ["quarterdeck-stats", "quarterdeck-kubectl", "quarterdeck-logs", "quarterdeck-research", "quarterdeck-bridge"]
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +172,7 @@ def test_a_project_file_lies_in_the_project(home: Path, tmp_path: Path, monkeypa
 
 
 def test_an_unknown_server_is_refused() -> None:
-    with pytest.raises(Refusal, match="There are: stats, kubectl, logs, bridge"):
+    with pytest.raises(Refusal, match="There are: stats, kubectl, logs, research, bridge"):
         run("cursor", "nope")
 
 
