@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.timeout(180)
@@ -397,3 +398,24 @@ def test_a_schema_to_start_from_can_be_used_as_it_is(environment: dict[str, str]
         done = run(environment, "run", "-", *more, stdin="company\nAlder Logistics\n")
         assert done.returncode == 0, done.stderr
         assert "stdin: 1 company in column 'company'." in done.stderr
+
+
+def test_what_waits_for_the_workers_is_told_to_prometheus(environment: dict[str, str]) -> None:
+    command = [*COMMAND[:-1], "agents", "--port", "0"]
+    serving = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    try:
+        assert serving.stderr is not None
+        line = next(line for line in serving.stderr if line.startswith("A2A"))
+        url = line.split()[1].removesuffix("/remediation")
+        page = ""
+        deadline = time.monotonic() + 40
+        while not page:
+            assert time.monotonic() < deadline
+            with suppress(httpx.TransportError):
+                page = httpx.get(f"{url}/metrics", timeout=10).text
+        for worker in ("research", "extraction", "reflection", "storage"):
+            assert f'quarterdeck_pool_waiting{{agent="{worker}"}} 0.0' in page
+            assert f'quarterdeck_pool_instances{{agent="{worker}",state="up"}} 1.0' in page
+    finally:
+        serving.terminate()
+        serving.communicate(timeout=30)
