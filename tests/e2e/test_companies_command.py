@@ -303,7 +303,7 @@ def test_jobs_are_listed_shown_and_remembered_by_company(
     assert (job["total"], job["done"], job["state"], job["label"]) == (2, 2, "completed", "list.csv")
     assert job["id"] in run(environment, "list").stdout
     shown = run(environment, "results", job["id"]).stdout
-    assert re.search(r"complete\s+Known 7\s+100%\s+ceo Ann Lee", shown), shown
+    assert re.search(r"complete\s+Known 7\s+100%\s+ceo Ann Lee, founded 1999$", shown, re.MULTILINE), shown
     assert "Nobody knows" in shown
     history = run(environment, "history", "known  7", "--json").stdout.splitlines()
     assert [json.loads(line)["company_name"] for line in history] == ["Known 7"]

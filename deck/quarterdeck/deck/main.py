@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="quarterdeck",
         description="Your AI client looks at a failing system, and changes it only with your consent.",
-        epilog="`quarterdeck COMMAND --help` says more. New here? Start with `quarterdeck demo`.",
+        epilog="`quarterdeck COMMAND --help` says more. New? Start with `quarterdeck demo`.",
     )
     parser.add_argument("--version", action="version", version=f"quarterdeck {_version()}")
     subparsers = parser.add_subparsers(metavar="COMMAND", dest="command")

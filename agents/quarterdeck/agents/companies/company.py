@@ -88,14 +88,15 @@ async def one(argument: Json) -> Json:
 async def _ask(worker: str, number: int, argument: Json, asked: Json) -> Json:
     key = f"{_key(argument)}/{number}/{worker}"
     return await flows.step(
-        f"{worker} {number}", _call, worker, argument["job"], key, asked, waits=True, timeout_s=LONG_S
+        f"{worker} {number}", _call, worker, argument["job"], key, asked, number, waits=True, timeout_s=LONG_S
     )
 
 
-async def _call(worker: str, job: str, key: str, asked: Json) -> Json:
+async def _call(worker: str, job: str, key: str, asked: Json, number: int) -> Json:
     """One piece of work for a worker; and when it began, for the first of a company."""
     began, own = time.time(), office()
-    said = await own.pools[worker].call(job, key, asked, (await own.spec(job))["weight"])
+    # First iterations go first: then there are enough second ones at the end of a job to keep everybody busy.
+    said = await own.pools[worker].call(job, key, asked, (await own.spec(job))["weight"], 2 * number)
     if said.get("search_results"):
         said = {name: value for name, value in said.items() if name != "research_notes"}  # the same once more
     return {**said, "began": began}

@@ -51,12 +51,21 @@ async def send(http: httpx.AsyncClient, url: str, message_id: str, text: str) ->
         if status["state"] == ENDED_WELL:
             found = task["artifacts"][0]["parts"][0]["data"]
             if isinstance(found, dict):
-                return found
+                return {name: _whole(value) for name, value in found.items()}
             raise TypeError
         why = "\n".join(part.get("text", "") for part in status.get("message", {}).get("parts", ()))
     except (KeyError, IndexError, TypeError, AttributeError):
         raise Faulty(f"The agent at {url} answered with something else than a task and its data.") from None
     raise refusal(clip(redact(one_line(why)), 1000) or f"The agent ended with {status['state']}.")
+
+
+def _whole(value: Any) -> Any:
+    """A2A's data part knows numbers with a point only: 1999.0 was 1999 when it was sent."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return {name: _whole(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 async def stop(http: httpx.AsyncClient, url: str, context: str) -> None:

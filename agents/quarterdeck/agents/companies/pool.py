@@ -108,6 +108,7 @@ class Pool:
         for http in {id(one.http): one.http for one in self.instances}.values():
             await http.aclose()
 
+<<<<<<< HEAD
     @property
     def waiting(self) -> int:
         """Calls that nobody has taken up yet."""
@@ -115,13 +116,20 @@ class Pool:
 
     async def call(self, job: str, key: str, data: dict[str, Any], weight: float = 1.0) -> dict[str, Any]:
         """The agent's answer. `key` and `data` name this piece of work: while it goes on, it is not begun again."""
+=======
+    async def call(
+        self, job: str, key: str, data: dict[str, Any], weight: float = 1.0, rank: int = 0
+    ) -> dict[str, Any]:
+        """The agent's answer. `key` and `data` name this piece of work: while it goes on, it is not begun again.
+        Of a job's calls those of a lower `rank` go first, and those that were made before in vain."""
+>>>>>>> co-core
         text = json.dumps(data, ensure_ascii=False)
         mark = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
         tries = lost = cuts = full = 0
         last: Instance | None = None
         while True:
             number = tries + cuts + full  # work that failed or hung is begun anew, work whose connection broke is not
-            last = await self._turn(job, weight, last)
+            last = await self._turn(job, weight, rank - (1 if number or lost else 0), last)
             try:
                 return await self._try(last, f"{key}#{number}-{mark}", text, cuts)
             except Busy:
@@ -181,12 +189,12 @@ class Pool:
 
     # Places
 
-    async def _turn(self, job: str, weight: float, last: Instance | None) -> Instance:
+    async def _turn(self, job: str, weight: float, rank: int, last: Instance | None) -> Instance:
         """An instance with a hand free, when it is this job's turn; another one than last time if there is."""
         if not len(self._queue) and (one := self._free(last)) is not None:
             one.busy += 1
             return one
-        place = self._queue.wait(job, weight)
+        place = self._queue.wait(job, weight, rank)
         self._serve()
         try:
             while True:
