@@ -108,21 +108,16 @@ class Pool:
         for http in {id(one.http): one.http for one in self.instances}.values():
             await http.aclose()
 
-<<<<<<< HEAD
     @property
     def waiting(self) -> int:
         """Calls that nobody has taken up yet."""
         return len(self._queue)
 
-    async def call(self, job: str, key: str, data: dict[str, Any], weight: float = 1.0) -> dict[str, Any]:
-        """The agent's answer. `key` and `data` name this piece of work: while it goes on, it is not begun again."""
-=======
     async def call(
         self, job: str, key: str, data: dict[str, Any], weight: float = 1.0, rank: int = 0
     ) -> dict[str, Any]:
         """The agent's answer. `key` and `data` name this piece of work: while it goes on, it is not begun again.
         Of a job's calls those of a lower `rank` go first, and those that were made before in vain."""
->>>>>>> co-core
         text = json.dumps(data, ensure_ascii=False)
         mark = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
         tries = lost = cuts = full = 0
