@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.deck.serve import make
 from quarterdeck.keel.identity import CHANGE, READ, Caller
 
 if TYPE_CHECKING:
+    from quarterdeck.agents.companies.jobs import Jobs
+    from quarterdeck.agents.runtime.toolbox import Toolbox
     from quarterdeck.keel.flowengine import Engine
+    from quarterdeck.keel.memoryflows import MemoryEngine
     from quarterdeck.keel.settings import Settings
 
 TOOLS = ("stats", "kubectl", "logs")
+RESEARCHER = Caller("agent:companies", frozenset({READ}), client="companies")
+ENOUGH = 200
+"""Tool calls in flight; the workers' own limits are lower."""
 AGENT = Caller("agent:remediation", frozenset({READ, CHANGE}), client="remediation")
 
 
@@ -35,3 +41,56 @@ async def crew(settings: Settings, *, adopt: bool = True) -> AsyncIterator[Engin
         with wearing(settings, tools):
             async with flows.engine(settings.flows, settings.home, adopt=adopt) as engine:
                 yield engine
+
+
+@asynccontextmanager
+async def everybody(settings: Settings) -> AsyncIterator[Engine]:
+    """The remediation agent and the coordinator of company research with its workers, on one engine."""
+    from quarterdeck.agents.companies.running import coordinator
+
+    async with researching(settings) as tools, coordinator(settings, tools, crew(settings)) as office:
+        yield office.engine
+
+
+@asynccontextmanager
+async def companies(settings: Settings, *, adopt: bool = True) -> AsyncIterator[Jobs]:
+    """Company research in this process: submit jobs, watch them, read what came out. Agents may run beside it."""
+    os.umask(0o077)
+    from quarterdeck.agents.companies.running import coordinator
+    from quarterdeck.keel import flows
+
+    engine = flows.engine(settings.flows, settings.home, adopt=adopt)
+    async with researching(settings) as tools, coordinator(settings, tools, engine, adopt=adopt) as office:
+        yield office.jobs
+
+
+@asynccontextmanager
+async def worker(settings: Settings, name: str) -> AsyncIterator[MemoryEngine]:
+    """What one worker agent needs in a process of its own: the tools, or the store."""
+    os.umask(0o077)
+    import quarterdeck.agents.companies.workers  # noqa: F401  it makes the flows known by their names
+    from quarterdeck.agents.companies.fleet import benched
+    from quarterdeck.agents.companies.store import Store
+    from quarterdeck.keel.memoryflows import memory_engine
+
+    async with AsyncExitStack() as stack:
+        tools = store = None
+        if name == "storage":
+            store = Store(settings)
+            stack.push_async_callback(store.close)
+            await store.open()
+        else:
+            tools = await stack.enter_async_context(researching(settings))
+        await stack.enter_async_context(benched(settings, tools, store, alone=True))
+        yield await stack.enter_async_context(memory_engine())
+
+
+@asynccontextmanager
+async def researching(settings: Settings) -> AsyncIterator[Toolbox]:
+    """The tools of the workers: the research server of this process, or by address."""
+    from quarterdeck.agents.runtime.toolbox import Toolbox
+
+    place: Any = settings.agents.servers.get("research") or make("research", settings)
+    token = settings.agents.servers_token.get_secret_value()
+    async with Toolbox({"research": place}, RESEARCHER, token=token, at_once=ENOUGH) as tools:
+        yield tools

@@ -18,6 +18,7 @@ COMMANDS = {
     "diagnose": "find out what is wrong; mend it when you say yes",
     "watch": "look every few seconds and deal with each new trouble",
     "agents": "serve the headless agents: A2A, REST, Alertmanager's webhook",
+    "companies": "facts about many companies: names in, a table out",
     "expose": "serve any MCP server as an A2A agent",
     "approve": "see the changes that wait for a person; allow or decline one",
     "audit": "list what was asked for, allowed and done; prove it whole",
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="quarterdeck",
         description="Your AI client looks at a failing system, and changes it only with your consent.",
-        epilog="`quarterdeck COMMAND --help` says more. New here? Start with `quarterdeck demo`.",
+        epilog="`quarterdeck COMMAND --help` says more. New? Start with `quarterdeck demo`.",
     )
     parser.add_argument("--version", action="version", version=f"quarterdeck {_version()}")
     subparsers = parser.add_subparsers(metavar="COMMAND", dest="command")

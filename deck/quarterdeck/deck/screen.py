@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from unicodedata import east_asian_width
+from unicodedata import combining, east_asian_width
 
 WIDEST = 10_000
 
@@ -25,3 +25,14 @@ def cut(text: str, columns: int) -> str:
             return text[:place] + "…"
         used += wide
     return text
+
+
+def columns(text: str) -> int:
+    """How wide it stands: a Korean letter takes two columns."""
+    return sum(2 if east_asian_width(letter) in "WF" else 0 if combining(letter) else 1 for letter in text)
+
+
+def pad(text: str, wide: int) -> str:
+    """The text cut or filled to exactly so many columns."""
+    short = cut(text, wide)
+    return short + " " * (wide - columns(short))

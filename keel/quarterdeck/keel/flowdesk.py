@@ -125,6 +125,10 @@ class Desk:
         self.bells.ring(id)
         return flow
 
+    async def forget(self, ids: builtins.list[str]) -> int:
+        """Delete flows that ended, and all that is known of them; those that have not are left alone. How many."""
+        return await self._look(self.owners.forget, [id for id in ids if not self._runs_here(id)])
+
     async def close(self) -> None:
         self._closed = True
         self.bells.ring_all()

@@ -164,6 +164,21 @@ class Owners:
                 )
             self._db.do(db, "DELETE FROM {d}workflow_output WHERE workflow_uuid = :id", id=flow)
 
+    def forget(self, flows: list[str]) -> int:
+        """Delete ended flows. Only their status has a foreign key, so the rest is named table by table."""
+        ended = "('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')"
+        with self._db.writing() as db:
+            gone = "RETURNING workflow_uuid AS id"
+            rows = self._db.some(
+                db, f"DELETE FROM {{d}}workflow_status WHERE workflow_uuid IN :ids AND status IN {ended} {gone}", flows
+            )
+            ids = [row.id for row in rows]
+            for table in ("{d}workflow_input", "{d}workflow_output", "{d}operation_outputs"):
+                self._db.some(db, f"DELETE FROM {table} WHERE workflow_uuid IN :ids {gone}", ids)
+            for table in ("{q}items", "{q}questions"):
+                self._db.some(db, f"DELETE FROM {table} WHERE flow IN :ids RETURNING flow", ids)
+            return len(ids)
+
     def left(self, id: str) -> None:
         """Say that this process ends in order, and forget the rows of those that left nothing behind."""
         with self._db.writing() as db:

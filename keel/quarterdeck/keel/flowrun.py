@@ -8,7 +8,7 @@ import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,13 +50,14 @@ class Run:
         timeout_s: float,
         pause_s: float,
         retry_refusals: bool,
+        waits: bool,
     ) -> T:
         if _step.get():
             raise RuntimeError(f"Step {name!r} is inside another step; a step is done as a whole.")
 
         async def once() -> dict[str, Any]:
             """`value`, or why there is none: `failed` is the kind."""
-            async with self.engine.slots:
+            async with nullcontext() if waits else self.engine.slots:
                 await self._still_ours()
                 try:
                     async with asyncio.timeout(timeout_s) as limit:

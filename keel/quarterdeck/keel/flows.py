@@ -152,13 +152,16 @@ async def step(
     timeout_s: float = 60.0,
     pause_s: float = 1.0,
     retry_refusals: bool = False,
+    waits: bool = False,
     **kwargs: Any,
 ) -> T:
     """Do something to the world, once. Each try may take `timeout_s`; the pauses between tries double from `pause_s`.
 
     Several steps may run side by side with asyncio.gather, when they are always started in the same order.
+    `waits`: it mostly waits for others, and something else bounds how many do; so it is not one of the steps that
+    `[flows] concurrency` lets run at once.
     """
-    result: T = await _run().step(name, do, args, kwargs, tries, timeout_s, pause_s, retry_refusals)
+    result: T = await _run().step(name, do, args, kwargs, tries, timeout_s, pause_s, retry_refusals, waits)
     return result
 
 

@@ -18,7 +18,7 @@ from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.flows import FLOWS, Body, Flow, FlowFailed, Item, Question, State, StepFailed, asks, current
 
 MOST = 10_000
-"""Flows kept; the oldest that ended are forgotten first."""
+"""Flows kept, if nobody says otherwise; the oldest that ended are forgotten first."""
 LONGEST_PAUSE_S = 30.0
 
 
@@ -52,6 +52,7 @@ class MemoryRun:
         timeout_s: float,
         pause_s: float,
         retry_refusals: bool,
+        waits: bool,
     ) -> Any:
         self._steps += 1
         problem = ""
@@ -137,8 +138,9 @@ class MemoryRun:
 
 
 class MemoryEngine:
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
         self._runs: dict[str, MemoryRun] = {}
+        self._most = most
 
     async def start(self, name: str, argument: dict[str, Any], id: str = "") -> str:
         body = FLOWS.get(name)
@@ -166,10 +168,16 @@ class MemoryEngine:
         run.say("end", run.error)
 
     def _forget(self) -> None:
-        if len(self._runs) >= MOST:
+        if len(self._runs) >= self._most:
             ended = [id for id, run in self._runs.items() if run.seen().ended]
-            for id in ended[: max(1, MOST // 10)]:
+            for id in ended[: max(1, self._most // 10)]:
                 del self._runs[id]
+
+    async def forget(self, ids: builtins.list[str]) -> int:
+        ended = [id for id in ids if id in self._runs and self._runs[id].seen().ended]
+        for id in ended:
+            del self._runs[id]
+        return len(ended)
 
     def _run(self, id: str) -> MemoryRun:
         run = self._runs.get(id)
@@ -241,8 +249,8 @@ class MemoryEngine:
 
 
 @asynccontextmanager
-async def memory_engine() -> AsyncIterator[MemoryEngine]:
-    running = MemoryEngine()
+async def memory_engine(most: int = MOST) -> AsyncIterator[MemoryEngine]:
+    running = MemoryEngine(most)
     try:
         yield running
     finally:

@@ -254,6 +254,44 @@ class FlowsSettings(Section):
     concurrency: int = Field(16, ge=1, le=256, description="steps that run at once in one process")
 
 
+class CompaniesSettings(Section):
+    """Research of companies in batches: where the four worker agents are, and how much they do at once."""
+
+    research: str = Field("", description="addresses of research agents, separated by spaces; empty: in this process")
+    extraction: str = Field("", description="addresses of extraction agents")
+    reflection: str = Field("", description="addresses of reflection agents")
+    storage: str = Field("", description="addresses of storage agents; they must share the database")
+    token: SecretStr = Field(SecretStr(""), description="bearer token for those")
+    at_once: dict[str, int] = Field(
+        {}, description="agent → calls that one instance takes at once, e.g. research=5,extraction=5"
+    )
+    window: int = Field(200, ge=1, le=2000, description="companies in work at once in one coordinator")
+    notes: str = Field(
+        "", description="raw notes and sources: a folder, or s3://bucket/prefix; empty: beside the results"
+    )
+    s3_endpoint: str = Field("", description="an S3-compatible store's address; empty: Amazon's")
+    s3_region: str = "us-east-1"
+    s3_key: str = Field("", description="access key id")
+    s3_secret: SecretStr = SecretStr("")
+
+    @field_validator("research", "extraction", "reflection", "storage")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        if not all(one.startswith(("http://", "https://")) for one in value.split()):
+            raise ValueError("addresses begin with http:// or https:// and are separated by spaces")
+        return value
+
+    @field_validator("at_once")
+    @classmethod
+    def _limits(cls, value: dict[str, int]) -> dict[str, int]:
+        for name, number in value.items():
+            if name not in ("research", "extraction", "reflection", "storage") or not 1 <= number <= 500:
+                raise ValueError(
+                    f"{name[:40]}={number}: name research, extraction, reflection or storage, from 1 to 500"
+                )
+        return value
+
+
 class Price(Section):
     """What a million tokens of one model cost, in US dollars. The cache's prices default to that of input."""
 
@@ -304,6 +342,7 @@ class Settings(Section):
     agents: AgentsSettings = AgentsSettings()
     http: HttpSettings = HttpSettings()
     flows: FlowsSettings = FlowsSettings()
+    companies: CompaniesSettings = CompaniesSettings()
     model: ModelSettings = ModelSettings()
 
     @field_validator("home")

@@ -360,3 +360,50 @@ async def test_outside_of_a_flow_its_words_say_so(engine: Engine) -> None:
         @flows.flow("test echo")
         async def other(argument: dict[str, Any]) -> dict[str, Any]:
             return {}
+
+
+@flows.flow("test waits for others")
+async def waits_for_others(argument: dict[str, Any]) -> dict[str, Any]:
+    async def together() -> None:
+        seen("together").append(flows.flow_id())
+        await until(lambda: len(seen("together")) >= argument["all"], "all of them wait at once")
+
+    await flows.step("together", together, timeout_s=20, waits=True)
+    return {}
+
+
+async def test_steps_that_only_wait_for_others_are_not_bound_by_the_engines_concurrency(engine: Engine) -> None:
+    number = engine.slots._value + 4
+    ids = [await engine.start("test waits for others", {"all": number}) for _ in range(number)]
+    for id in ids:
+        assert await engine.result(id) == {}
+
+
+async def test_flows_that_ended_can_be_forgotten_and_others_cannot(engine: Engine) -> None:
+    ended = [await engine.start("test two steps", {}, id=f"forget-{n}") for n in range(3)]
+    for id in ended:
+        await engine.result(id)
+    waiting = await engine.start("test asks", {}, id="forget-waits")
+    question = await question_of(engine, waiting)
+
+    def left() -> dict[str, int]:
+        tables = "workflow_input", "workflow_output", "operation_outputs", "workflow_status"
+        with engine.database.reading() as db:
+            found = {}
+            for table in tables:
+                like = f"SELECT count(*) FROM {{d}}{table} WHERE workflow_uuid LIKE 'forget-%'"
+                found[table] = int(engine.database.do(db, like).scalar_one())
+            items = engine.database.do(db, "SELECT count(*) FROM {q}items WHERE flow LIKE 'forget-%'")
+            return {**found, "items": int(items.scalar_one())}
+
+    assert left()["operation_outputs"] == 7
+    assert await engine.forget([*ended, waiting, "forget-nothing"]) == 3
+    with pytest.raises(Refusal, match="There is no flow"):
+        await engine.status(ended[0])
+    assert left() == {
+        "workflow_input": 1, "workflow_output": 0, "operation_outputs": 1, "workflow_status": 1, "items": 1,
+    }  # fmt: skip
+    await engine.answer(waiting, question.id, {"by": "kim", "text": "yes"})
+    assert (await engine.result(waiting))["answer"]["text"] == "yes"
+    assert await engine.start("test two steps", {}, id="forget-0") == "forget-0"
+    assert (await engine.result("forget-0"))["said"] == ["A", "B"], "a forgotten id may be used again"

@@ -49,6 +49,8 @@ class Agent:
     output_modes: tuple[str, ...] = ("text/markdown", "application/json")
     extended: tuple[Skill, ...] = field(default=())
     """Skills that only authenticated callers are told of."""
+    durable: bool = True
+    """False: its tasks live only as long as the process, for work that whoever asked for it asks for again."""
 
 
 def text_of(message: Message) -> str:

@@ -23,7 +23,11 @@ from quarterdeck.agents.runtime.handler import Engine, Handler
 from quarterdeck.agents.runtime.push import Push
 from quarterdeck.keel.changes import Changes
 from quarterdeck.keel.hosts import guard
+from quarterdeck.keel.memoryflows import MemoryEngine
 from quarterdeck.keel.settings import Settings
+
+BRIEF_TASKS = 200
+"""Tasks of agents that are not durable which are kept to be read again."""
 
 log = logging.getLogger(__name__)
 for _name in ("a2a.server.routes", "a2a.compat"):
@@ -59,12 +63,12 @@ def create_app(
     changes = Changes.of(settings)
     runtime = Runtime(settings, changes, Approvals(changes), Push(settings.home, settings.agents.push_allow), url)
     bearer = bool(settings.http.tokens or settings.http.jwks_url)
-    engine = _Late(runtime)
+    engine, brief = _Late(runtime), MemoryEngine(BRIEF_TASKS)
     mounted: list[BaseRoute] = []
     cards = []
     for agent in agents:
         public = card(agent, f"{url}/{agent.name}", bearer=bearer)
-        handler = Handler(agent, public, engine, runtime.approvals, runtime.push)
+        handler = Handler(agent, public, engine if agent.durable else brief, runtime.approvals, runtime.push)
         builder = ContextBuilder()
         own: list[BaseRoute] = [
             *create_agent_card_routes(public),
@@ -86,6 +90,7 @@ def create_app(
                 deciding.cancel()
                 with suppress(asyncio.CancelledError):
                     await deciding
+                await brief.close()
                 await runtime.push.close()
 
     async def healthz(_: Request) -> Response:

@@ -86,8 +86,8 @@ class Handler(RequestHandler):
         immediately = params.configuration.return_immediately
         flow, items = await (self._engine.whole(id) if immediately else self._engine.settled(id, after))
         _same(params.message, flow)
-        task = tasks.task(flow, items)
-        found: Task = apply_history_length(task, params.configuration)
+        none = params.configuration.HasField("history_length") and not params.configuration.history_length
+        found: Task = apply_history_length(tasks.task(flow, items, begin=not none), params.configuration)
         return found
 
     @validate_request_params

@@ -70,11 +70,11 @@ def to_dict(message: Message) -> dict[str, Any]:
     return found
 
 
-def task(flow: Flow, items: Iterable[Item]) -> Task:
-    """The whole task as it stands."""
-    start = flow.argument["message"]
+def task(flow: Flow, items: Iterable[Item], *, begin: bool = True) -> Task:
+    """The whole task as it stands; without the message that began it when nobody wants to see it again."""
     found = Task(id=flow.id, context_id=flow.argument["context"])
-    found.history.append(_user(start, flow))
+    if begin:
+        found.history.append(_user(flow.argument["message"], flow))
     latest: Message | None = None
     for item in items:
         if made := artifact(item):

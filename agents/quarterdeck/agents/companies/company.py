@@ -1,0 +1,143 @@
+"""One company: research → extract → reflect, again with the questions that are left, then store. A durable flow.
+
+Each arrow is a step and each step one A2A call, so a crash repeats at most the call in flight; under the same message
+id, so that a worker that is still at it is not set to work twice.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from quarterdeck.agents.companies.merging import Found, merge
+from quarterdeck.agents.companies.outfit import office
+from quarterdeck.keel import flows
+from quarterdeck.keel.answers import clip
+from quarterdeck.keel.errors import Refusal
+
+NAME = "companies.one"
+UNSTORED = "The result could not be stored: "
+LONG_S = 86_400.0 * 30
+"""A step may wait its turn for as long as it takes: the pool bounds the calls."""
+MOST_CHARS = 24_000
+MOST_REFLECTED = 60_000
+Json = dict[str, Any]
+
+
+@flows.flow(NAME)
+async def one(argument: Json) -> Json:
+    """`{"job", "n", "name", "tries"}`; everything else stands in the job."""
+    spec = await office().spec(argument["job"])
+    schema, name = spec["schema"], argument["name"]
+    found = Found()
+    best: Json = {"is_complete": False}
+    sources: list[Json] = []
+    queries: list[str] = []
+    spent = Spent()
+    follow_up: list[str] = []
+    problem, began, done = "", 0.0, 0
+    for number in range(1, spec["max_iterations"] + 1):
+        try:
+            asked = {
+                "company_name": name, "extraction_schema": schema, "search_provider": spec["provider"],
+                "max_queries": spec["max_queries"], "follow_up_queries": follow_up, "max_chars": MOST_CHARS,
+            }  # fmt: skip
+            said = await _ask("research", number, argument, asked)
+            began = began or said["began"]
+            spent.add((said.get("metadata") or {}).get("cost"), {})
+            new, notes = said.get("search_results") or [], said.get("research_notes") or ""
+            queries += said.get("research_queries") or []
+            asked = {"company_name": name, "extraction_schema": schema, "mode": spec["mode"]}
+            asked |= {"sources": new} if new else {"research_notes": notes}
+            said = await _ask("extraction", number, argument, asked)
+            spent.use(said.get("usage"))
+            now = Found(said["extracted_data"], said.get("fields") or [], float(said.get("confidence_score") or 0))
+            found = merge(found, now) if number > 1 else now
+            sources += [one for one in new if one.get("url") not in {known.get("url") for known in sources}]
+            asked = {
+                "company_name": name, "extraction_schema": schema, "mode": spec["mode"], "extracted_data": found.data,
+                "fields": found.fields, "sources": _some(sources),
+            }  # fmt: skip
+            best = await _ask("reflection", number, argument, asked)
+            spent.use(best.get("usage"))
+            done = number
+        except Refusal as error:
+            problem = clip(str(error), 1000)
+            break
+        follow_up = [str(query) for query in best.get("follow_up_queries") or []][:10]
+        if best["is_complete"] or not follow_up:
+            break
+    state = "failed" if not done else "complete" if best["is_complete"] else "incomplete"
+    if state == "incomplete" and not problem:
+        missing = [str(path) for path in best.get("missing_fields") or []]
+        problem = clip(f"not found: {', '.join(missing)}", 1000) if missing else ""
+    outcome = {
+        "job": argument["job"], "n": argument["n"], "tries": argument["tries"], "company_name": name, "state": state,
+        "data": found.data, "confidence": found.confidence, "iterations": done, "fields": found.fields,
+        "completeness": float(best.get("completeness_score") or 0), "problem": problem,
+        "sources": list(dict.fromkeys(str(one.get("url")) for one in sources)),
+        "cost": spent.cost, "tokens": spent.tokens, "notes": {"queries": queries, "sources": sources},
+    }  # fmt: skip
+    try:
+        await flows.step("store", _store, argument, outcome, began, waits=True, timeout_s=LONG_S)
+    except Refusal as error:
+        raise Refusal(f"{UNSTORED}{error}") from None
+    return {"state": state, "cost": spent.cost, "problem": problem}
+
+
+async def _ask(worker: str, number: int, argument: Json, asked: Json) -> Json:
+    key = f"{_key(argument)}/{number}/{worker}"
+    return await flows.step(
+        f"{worker} {number}", _call, worker, argument["job"], key, asked, number, waits=True, timeout_s=LONG_S
+    )
+
+
+async def _call(worker: str, job: str, key: str, asked: Json, number: int) -> Json:
+    """One piece of work for a worker; and when it began, for the first of a company."""
+    began, own = time.time(), office()
+    # First iterations go first: then there are enough second ones at the end of a job to keep everybody busy.
+    said = await own.pools[worker].call(job, key, asked, (await own.spec(job))["weight"], 2 * number)
+    if said.get("search_results"):
+        said = {name: value for name, value in said.items() if name != "research_notes"}  # the same once more
+    return {**said, "began": began}
+
+
+async def _store(argument: Json, outcome: Json, began: float) -> Json:
+    now = time.time()
+    times = {"finished": now, "duration_s": round(max(0.0, now - began), 3) if began else 0.0}
+    own = office()
+    pool, weight = own.pools["storage"], (await own.spec(argument["job"]))["weight"]
+    return await pool.call(argument["job"], f"{_key(argument)}/store", {**outcome, **times}, weight)
+
+
+def _key(argument: Json) -> str:
+    return f"{argument['job']}/{argument['n']}.{argument['tries']}"
+
+
+def _some(sources: list[Json]) -> list[Json]:
+    """The newest of the sources, as many as a judge can read."""
+    left, some = MOST_REFLECTED, []
+    for one in reversed(sources):
+        left -= len(str(one.get("content") or "")) + 200
+        if left < 0:
+            break
+        some.append(one)
+    return some[::-1]
+
+
+class Spent:
+    """What a company cost. One price that is not known makes the sum unknown."""
+
+    def __init__(self) -> None:
+        self.cost: float | None = 0.0
+        self.tokens = 0
+
+    def add(self, cost: Any, usage: Json) -> None:
+        known = isinstance(cost, int | float) and not isinstance(cost, bool)
+        self.cost = None if self.cost is None or not known else round(self.cost + float(cost), 8)
+        self.tokens += int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0)
+
+    def use(self, usage: Any) -> None:
+        """What a model took; without one it was free."""
+        if isinstance(usage, dict):
+            self.add(usage.get("cost"), usage)

@@ -1,0 +1,163 @@
+"""What a job will take, before it is begun: searches, model calls, tokens, money, time; and what that rests on.
+
+It is arithmetic on stated assumptions, not a promise. What no setting tells, such as a price, is said to be unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from quarterdeck.agents.companies.columns import columns_of
+from quarterdeck.keel.answers import clip
+from quarterdeck.keel.settings import Settings
+
+AGAIN = 0.4
+"""Share of companies whose first round leaves something open."""
+NOTES = 24_000
+"""Characters of what was found that the model reads at most."""
+LETTERS_A_TOKEN = 3.5
+INSTRUCTIONS = 1_200
+"""Tokens of the instructions around schema and notes."""
+FIELD_TOKENS = 70
+"""Tokens of one field in an answer: value, source, passage."""
+REFLECTION_TOKENS = 400
+SEARCH_S, EXTRACTION_S, REFLECTION_S = 0.8, 1.2, 0.6
+LOCAL_S = 0.05
+"""A search of the corpus, or a reading by rules: processor time, so they do not run side by side."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Calls that each kind of worker has in flight."""
+
+    research: int = 10
+    extraction: int = 5
+    reflection: int = 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    companies: int
+    searches: int
+    model_calls: int
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+    seconds: float
+    assumptions: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    """What no setting tells, and how to set it."""
+
+    def words(self) -> str:
+        lines = [f"companies    {self.companies:,}", f"searches     {self.searches:,}"]
+        if self.model_calls:
+            tokens = f"{rounded(self.input_tokens)} tokens in, {rounded(self.output_tokens)} out"
+            lines.append(f"model calls  {self.model_calls:,} (about {tokens})")
+        else:
+            lines.append("model calls  none: rules read the pages")
+        lines.append("cost         unknown" if self.cost is None else f"cost         about ${self.cost:,.2f}")
+        lines += [f"             {one}" for one in self.unknown]
+        lines.append(f"time         about {duration(self.seconds)}")
+        return "\n".join([*lines, "assuming     " + "\n             ".join(self.assumptions)])
+
+
+def estimate(
+    settings: Settings,
+    schema: Mapping[str, Any],
+    companies: int,
+    *,
+    provider: str = "",
+    mode: str = "auto",
+    max_iterations: int = 2,
+    max_queries: int = 3,
+    capacity: Capacity | None = None,
+) -> Estimate:
+    """The whole job by the settings' providers, limits and prices."""
+    capacity = capacity or Capacity()
+    provider = provider or settings.research.provider
+    with_model = mode == "model" or (mode == "auto" and bool(settings.model.api_key.get_secret_value()))
+    again = AGAIN if max_iterations > 1 else 0.0
+    rounds = companies * (1 + again)
+    searches = round(rounds * max_queries)
+    calls = round(rounds * 2) if with_model else 0
+    read = (NOTES + len(json.dumps(schema, ensure_ascii=False))) / LETTERS_A_TOKEN + INSTRUCTIONS
+    fields = len(columns_of(schema)) - len(columns_of({})) + 1
+    tokens_in = round(rounds * 2 * read) if with_model else 0
+    tokens_out = round(rounds * (fields * FIELD_TOKENS + REFLECTION_TOKENS)) if with_model else 0
+
+    assumptions = [f"{again:.0%} of the companies need a second round" if again else "one round a company"]
+    unknown: list[str] = []
+    cost = _searches_cost(settings, provider, searches, unknown)
+    seconds = _search_time(settings, provider, rounds, searches, capacity, assumptions)
+    if with_model:
+        model = settings.model.small
+        price = settings.model.prices.get(model)
+        if price is None:
+            shown = clip(model, 60)
+            unknown.append(f'no price of {shown} is set: [model.prices] "{shown}" = {{input = …, output = …}}')
+            cost = None
+        elif cost is not None:
+            cost += (tokens_in * price.input + tokens_out * price.output) / 1_000_000
+        reading = max(rounds * EXTRACTION_S / capacity.extraction, rounds * REFLECTION_S / capacity.reflection)
+        seconds = max(seconds, reading) + SEARCH_S + EXTRACTION_S + REFLECTION_S
+        assumptions += [
+            f"{EXTRACTION_S:g} s for an extraction and {REFLECTION_S:g} s for a reflection, "
+            f"{capacity.extraction} and {capacity.reflection} at once",
+            f"up to {NOTES:,} characters of sources a round, {LETTERS_A_TOKEN:g} a token, nothing from a cache",
+        ]
+    else:
+        seconds += rounds * LOCAL_S
+        assumptions.append(f"{LOCAL_S:g} s of a processor for each reading by rules")
+    cost = None if cost is None else round(cost, 4)
+    return Estimate(companies, searches, calls, tokens_in, tokens_out, cost, max(1.0, seconds), assumptions, unknown)
+
+
+def _searches_cost(settings: Settings, provider: str, searches: int, unknown: list[str]) -> float | None:
+    """Hybrid asks the first of its order that is set up, and others only when that fails."""
+    if provider in ("corpus", "searxng"):
+        return 0.0
+    price = settings.research.prices.get(provider)
+    if price is None:
+        unknown.append(f"no price of {clip(provider, 40)} is set: [research.prices] {clip(provider, 40)} = …")
+        return None
+    return price * searches
+
+
+def _search_time(
+    settings: Settings, provider: str, rounds: float, searches: int, capacity: Capacity, assumptions: list[str]
+) -> float:
+    if provider == "corpus":
+        assumptions.append(f"{LOCAL_S:g} s of a processor to search the local corpus")
+        return rounds * LOCAL_S
+    at_once = rounds * SEARCH_S / capacity.research
+    assumptions.append(f"{SEARCH_S:g} s to search for a company, {capacity.research} at once")
+    limit = settings.research.limits.get(provider, "")
+    if not limit:
+        return at_once
+    count, _, unit = limit.partition("/")
+    assumptions.append(f"{clip(provider, 40)} allows {limit} and answers none from the cache")
+    return max(at_once, searches / (int(count) / (60 if unit == "min" else 1)))
+
+
+def rounded(count: int) -> str:
+    """1234567 → 1.2 M."""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}"
+    return str(count)
+
+
+def duration(seconds: float) -> str:
+    """As people say it: 45 s, 3 min, 2 h 10 min, 3 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours / 24:.0f} days"

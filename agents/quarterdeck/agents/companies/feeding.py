@@ -1,0 +1,200 @@
+"""A job: a durable flow that starts one flow for each company of the list, a bounded window of them at a time.
+
+What is done stands in the store and nowhere else. So whoever goes on with a job after a crash reads there what is left;
+a company whose flow runs already is only waited for. A job is fed by the one process that runs its flow, and its
+companies run where they are fed; several coordinators share the work by jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from quarterdeck.agents.companies import company
+from quarterdeck.agents.companies.models import Job, Result
+from quarterdeck.agents.companies.outfit import Office, office
+from quarterdeck.agents.companies.store import Waiting
+from quarterdeck.keel import flows
+from quarterdeck.keel.answers import clip
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.flows import FlowFailed
+
+NAME = "companies.job"
+LOOK_S = 1.0
+ELSEWHERE_S = 2.0
+PAGE = 200
+FORGOTTEN = 50
+"""Flows that ended are deleted so many at a time."""
+IN_A_ROW = 50
+"""Companies that fail one after another before the job stops: then it is not the companies."""
+CAREFUL = 10
+"""Companies at once while a job with a budget does not know yet what one costs."""
+LONG_S = 86_400.0 * 365
+
+log = logging.getLogger(__name__)
+
+
+@flows.flow(NAME)
+async def feed(argument: dict[str, Any]) -> dict[str, Any]:
+    """`{"job", "round"}`. A store that cannot be reached for a while only delays it."""
+    return await flows.step(
+        "feed", _feed, argument["job"], argument["round"], waits=True, timeout_s=LONG_S, tries=200, pause_s=2.0,
+        retry_refusals=True,
+    )  # fmt: skip
+
+
+async def _feed(id: str, round: int) -> dict[str, Any]:
+    own = office()
+    feeder = Feeder(own, id, round)
+    try:
+        over, own.over = own.over, []
+        if over:
+            await own.engine.forget(over)
+        ended = await feeder.run()
+        own.over.append(flows.flow_id())
+        return ended
+    finally:
+        own.feeding.pop(id, None)
+        for task in feeder.work:
+            task.cancel()
+        await asyncio.gather(*feeder.work, return_exceptions=True)
+
+
+@dataclass
+class Feeder:
+    own: Office
+    id: str
+    round: int
+    work: dict[asyncio.Task[str], Waiting] = field(default_factory=dict)
+    page: list[Waiting] = field(default_factory=list)
+    after: int = -1
+    more: bool = True
+    """Whether the list goes on behind this page."""
+    failed_in_a_row: int = 0
+    why: str = ""
+    """Why no further company is started."""
+    ended: list[str] = field(default_factory=list)
+
+    async def run(self) -> dict[str, Any]:
+        store = self.own.store
+        self.own.feeding[self.id] = (await self.own.spec(self.id))["weight"]
+        await store.update(self.id, "state = 'queued' AND round = :round", state="running", round=self.round)
+        looked, room, budget = 0.0, 0, False
+        while True:
+            if budget or time.monotonic() - looked >= LOOK_S:
+                entry = await store.entry(self.id)
+                looked = time.monotonic()
+                if entry is None or entry.job.ended or entry.round != self.round:
+                    break  # cancelled, or taken up anew; whoever is in work ends by itself
+                if entry.parent and await self._gone(entry.parent):
+                    await self._end("cancelled", "its task was cancelled")
+                    break
+                room, budget = self._room(entry.job), entry.job.budget is not None
+            while not self.why and len(self.work) < room and (item := await self._next()) is not None:
+                self.work[asyncio.create_task(self._one(item))] = item
+            if not self.work and (self.why or not (self.page or self.more)):
+                await self._end("stopped" if self.why else "completed", self.why)
+                break
+            if not self.work:
+                await asyncio.sleep(LOOK_S / 10)
+                continue
+            done, _ = await asyncio.wait(self.work, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                self._seen(task, self.work.pop(task))
+            if len(self.ended) >= FORGOTTEN:
+                await self._forget()
+        if self.work:  # those in flight end; their flows are theirs
+            done, _ = await asyncio.wait(self.work, timeout=None)
+            for task in done:
+                self._seen(task, self.work.pop(task))
+        await self._forget()
+        return {"job": self.id, "why": self.why}
+
+    async def _next(self) -> Waiting | None:
+        if not self.page and self.more:
+            self.page = (await self.own.store.waiting(self.id, self.after, PAGE))[::-1]
+            self.more = len(self.page) == PAGE
+        if not self.page:
+            return None
+        item = self.page.pop()
+        self.after = item.n
+        return item
+
+    def _room(self, job: Job) -> int:
+        """This job's share of the window; less when the budget is nearly used up."""
+        weights = self.own.feeding
+        room = max(2, int(self.own.settings.companies.window * weights[self.id] / sum(weights.values())))
+        if job.budget is None:
+            return room
+        spent, priced = job.cost or 0.0, job.done - job.unpriced
+        if spent >= job.budget:
+            self.why = f"the budget of {job.budget:g} USD is used up ({spent:.4g} USD)"
+            return 0
+        if not priced:
+            return min(room, CAREFUL)
+        mean = spent / priced
+        affordable = int((job.budget - spent) / mean) if mean > 0 else room
+        if affordable < 1 and not self.work:
+            self.why = f"the budget of {job.budget:g} USD leaves too little for another company ({spent:.4g} USD spent)"
+        return min(room, affordable)
+
+    async def _one(self, item: Waiting) -> str:
+        """Have a company done, here or where its flow already runs. How it ended."""
+        id = f"{self.id}/{item.n}" + (f".{item.tries}" if item.tries else "")
+        argument = {"job": self.id, "n": item.n, "name": item.name, "tries": item.tries}
+        await self.own.engine.start(company.NAME, argument, id=id)
+        try:
+            try:
+                result = await self._result(id)
+            except FlowFailed:
+                await self.own.engine.resume(id)  # it broke off, now or long ago: from its last finished step
+                result = await self._result(id)
+        except FlowFailed as error:
+            if str(error).startswith(company.UNSTORED):
+                raise
+            problem = clip(f"The work on it broke off: {error}", 1000)
+            failed = Result(item.n, item.name, "failed", problem=problem, finished=time.time())
+            await self.own.store.put(failed, item.tries)
+            result = {"state": "failed", "problem": problem}
+        self.ended.append(id)
+        return str(result["problem"]) or "failed" if result["state"] == "failed" else ""
+
+    async def _result(self, id: str) -> dict[str, Any]:
+        engine = self.own.engine
+        while id not in engine.running:  # another coordinator took it over, or it has ended
+            flow = await engine.status(id)
+            if flow.ended:
+                break
+            await asyncio.sleep(ELSEWHERE_S)
+        return dict(await engine.result(id, timeout_s=LONG_S))
+
+    def _seen(self, task: asyncio.Task[str], item: Waiting) -> None:
+        try:
+            problem = task.result()
+        except (Refusal, TimeoutError) as error:
+            self.why = self.why or clip(str(error), 500)
+            log.warning("job %s stops at company %d: %s", self.id, item.n, error)
+            return
+        self.failed_in_a_row = self.failed_in_a_row + 1 if problem else 0
+        if self.failed_in_a_row >= IN_A_ROW and not self.why:
+            self.why = f"{IN_A_ROW} companies failed one after another, the last with: {clip(problem, 400)}"
+
+    async def _gone(self, parent: str) -> bool:
+        with suppress(Refusal):
+            return bool((await self.own.engine.status(parent)).state == "cancelled")
+        return False
+
+    async def _end(self, state: str, why: str) -> None:
+        await self.own.store.update(
+            self.id, "round = :round AND state IN ('queued', 'running')", state=state, why=why, round=self.round
+        )
+        self.own.jobs.bells.ring(self.id)
+
+    async def _forget(self) -> None:
+        ended, self.ended = self.ended, []
+        if ended:
+            await self.own.engine.forget(ended)

@@ -1,0 +1,64 @@
+"""The workers that a coordinator works with: by their addresses, or in this process where the calls are the same."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from quarterdeck.agents.companies import hop
+from quarterdeck.agents.companies.cards import FLEET, PER_INSTANCE, WORKERS
+from quarterdeck.agents.companies.objects import objects
+from quarterdeck.agents.companies.outfit import Bench, working
+from quarterdeck.agents.companies.pool import Instance, Pool
+from quarterdeck.agents.companies.store import Store
+from quarterdeck.agents.companies.workers import TIMEOUT_S
+from quarterdeck.agents.runtime.app import create_app
+from quarterdeck.agents.runtime.toolbox import Toolbox
+from quarterdeck.keel.memoryflows import memory_engine
+from quarterdeck.keel.settings import HttpSettings, Settings
+
+
+def addresses(settings: Settings, worker: str) -> list[str]:
+    """Where a worker's instances are; none: in this process."""
+    named: str = getattr(settings.companies, worker)
+    return [one.rstrip("/") for one in named.split()]
+
+
+def at_once(settings: Settings, worker: str, *, alone: bool = False) -> int:
+    """Calls that one instance takes at once; the whole fleet's, where it is the only one. `alone`: it serves others."""
+    own = alone or bool(addresses(settings, worker))
+    return settings.companies.at_once.get(worker) or (PER_INSTANCE if own else FLEET)[worker]
+
+
+@asynccontextmanager
+async def benched(
+    settings: Settings, tools: Toolbox | None, store: Store | None, *, alone: bool
+) -> AsyncIterator[Bench]:
+    """What workers of this process work with."""
+    place = objects(settings.companies) if store is not None else None
+    limits = {worker: at_once(settings, worker, alone=alone) for worker in WORKERS}
+    try:
+        with working(Bench(tools, store, place, limits)) as bench:
+            yield bench
+    finally:
+        if place is not None:
+            await place.close()
+
+
+@asynccontextmanager
+async def hired(settings: Settings, tools: Toolbox | None, store: Store) -> AsyncIterator[dict[str, Pool]]:
+    """A pool for each worker. `tools` may be None when none of them is in this process."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(benched(settings, tools, store, alone=False))
+        # Nobody else reaches this app, so it asks nobody who they are.
+        apart = settings.model_copy(update={"http": HttpSettings()})
+        app = create_app(list(WORKERS.values()), apart, memory_engine, hop.HERE)
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        token = settings.companies.token.get_secret_value()
+        pools = {}
+        for worker, timeout_s in TIMEOUT_S.items():
+            places, number = addresses(settings, worker), at_once(settings, worker)
+            http = hop.client(None if places else app, token, number * max(1, len(places)))
+            instances = [Instance(f"{place}/{worker}", http, number) for place in places or [hop.HERE]]
+            pools[worker] = await stack.enter_async_context(Pool(worker, instances, timeout_s))
+        yield pools

@@ -1,0 +1,110 @@
+"""What the flows of this package work with in this process. Flows outlive the process; this does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from quarterdeck.agents.companies.objects import Objects
+from quarterdeck.agents.companies.store import Store
+from quarterdeck.agents.runtime.toolbox import Toolbox
+from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.settings import Settings
+
+if TYPE_CHECKING:
+    from quarterdeck.agents.companies.jobs import Jobs
+    from quarterdeck.agents.companies.pool import Pool
+
+
+MOST_SPECS = 1000
+
+
+def weight(priority: int) -> float:
+    """One step of priority is twice the share."""
+    return float(2.0**priority)
+
+
+@dataclass
+class Bench:
+    """What workers need: tools for three of them, the store for the fourth; and how many calls they take at once."""
+
+    tools: Toolbox | None
+    store: Store | None
+    objects: Objects | None
+    at_once: dict[str, int]
+    busy: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Office:
+    """What the coordinator needs."""
+
+    settings: Settings
+    store: Store
+    pools: dict[str, Pool]
+    specs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    feeding: dict[str, float] = field(default_factory=dict)
+    """Jobs that are fed here, and their weight in the window."""
+    over: list[str] = field(default_factory=list)
+    """Flows of jobs that ended, to be deleted when the next job begins."""
+    _begun: tuple[Any, Jobs] | None = None
+
+    def begin(self, engine: Any, jobs: Jobs) -> None:
+        self._begun = engine, jobs
+
+    @property
+    def engine(self) -> Any:
+        assert self._begun is not None
+        return self._begun[0]
+
+    @property
+    def jobs(self) -> Jobs:
+        assert self._begun is not None
+        return self._begun[1]
+
+    async def spec(self, job: str) -> dict[str, Any]:
+        """What a job asks for; it never changes, so it is read once."""
+        if job not in self.specs:
+            entry = await self.store.entry(job)
+            if entry is None:
+                raise Refusal(f"There is no job {job[:60]!r}.")
+            if len(self.specs) >= MOST_SPECS:
+                self.specs.clear()
+            self.specs[job] = {**entry.spec, "weight": weight(entry.job.priority)}
+        return self.specs[job]
+
+
+_benches: list[Bench] = []
+_offices: list[Office] = []
+
+
+@contextmanager
+def working(bench: Bench) -> Iterator[Bench]:
+    _benches.append(bench)
+    try:
+        yield bench
+    finally:
+        _benches.remove(bench)
+
+
+@contextmanager
+def coordinating(office: Office) -> Iterator[Office]:
+    _offices.append(office)
+    try:
+        yield office
+    finally:
+        _offices.remove(office)
+
+
+def bench() -> Bench:
+    if not _benches:
+        raise RuntimeError("the workers have no tools in this process")
+    return _benches[-1]
+
+
+def office() -> Office:
+    if not _offices:
+        raise RuntimeError("nothing is coordinated in this process")
+    return _offices[-1]

@@ -1,0 +1,222 @@
+"""Jobs of company research as whoever submits them meets them: what is done, counted, kept, stopped and taken up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from research_standin import SCHEMA, Weather, facts, hides
+
+from quarterdeck.keel.errors import Denied, Refusal
+from quarterdeck.keel.identity import APPROVE, READ, Caller
+
+from .conftest import KIM, Run, ended
+
+NAMES = [f"Company {n}" for n in range(24)]
+
+
+async def test_every_company_of_a_list_gets_its_result_with_sources_and_cost(run: Run, weather: Weather) -> None:
+    async with run() as office:
+        job = await office.jobs.submit(NAMES, SCHEMA, id="q3", label="third quarter", by=KIM)
+        assert (job.total, job.label) == (24, "third quarter")
+        job = await ended(office, "q3")
+        assert (job.state, job.done, job.good, job.failed) == ("completed", 24, 24, 0)
+        found = await office.jobs.results("q3")
+    assert [one.n for one in found] == list(range(24))
+    assert all(one.data == facts(one.company_name) for one in found)
+    again = [one for one in found if hides(one.company_name)]
+    assert 0 < len(again) < 24
+    assert all(one.iterations == 2 and len(one.sources) == 2 for one in again)
+    assert all(one.iterations == 1 for one in found if one not in again)
+    assert job.iterations == 24 + len(again)
+    assert job.tokens == 1100 * job.iterations
+    assert job.cost == pytest.approx(0.002 * job.iterations)
+    field = next(one for one in again[0].fields if one["path"] == "founded")
+    assert field["source"].startswith("http://pages.test/again/")
+    assert max(Counter(weather.calls).values()) <= 2, "extraction and reflection once in each of two rounds"
+    assert max(Counter(line for line in weather.calls if line.startswith("research")).values()) == 1
+
+
+async def test_what_an_earlier_iteration_found_is_not_lost_by_a_later_one(run: Run) -> None:
+    name = next(name for name in NAMES if hides(name))
+    async with run() as office:
+        await office.jobs.submit([name], SCHEMA, id="one", by=KIM)
+        await ended(office, "one")
+        (found,) = await office.jobs.results("one")
+    assert found.data == facts(name), "its second round finds the year alone"
+    assert {one["path"] for one in found.fields} == {"ceo", "founded", "city"}
+
+
+async def test_a_company_that_fails_is_an_outcome_with_its_reason_and_is_tried_again_by_the_same_id(
+    run: Run, weather: Weather
+) -> None:
+    async with run() as office:
+        await office.jobs.submit(["good", "cursed one", "shy two"], SCHEMA, id="j", by=KIM)
+        job = await ended(office, "j")
+        assert (job.state, job.good, job.incomplete, job.failed) == ("completed", 1, 1, 1)
+        good, cursed, shy = await office.jobs.results("j")
+        assert (cursed.state, cursed.problem) == ("failed", "Nothing may be said about cursed one.")
+        assert (shy.state, shy.problem, shy.completeness) == ("incomplete", "not found: founded", 0.5)
+        before = len(weather.calls)
+        taken_up = await office.jobs.submit(["good", "cursed one", "shy two"], SCHEMA, id="j", by=KIM)
+        assert taken_up.state != "completed"
+        job = await ended(office, "j")
+        assert (job.done, job.good, job.incomplete, job.failed) == (3, 1, 1, 1)
+        assert len(weather.calls) == before, "what was good is not done again"
+        assert (await office.jobs.results("j"))[0] == good
+
+
+async def test_names_are_trimmed_and_blank_and_repeated_ones_are_counted(run: Run) -> None:
+    names = ["  ACME ", "", "acme", " \t\n", "Foo \"Bar\" & 'Söhne'\nGmbH", "삼성전자", "x" * 10_000]
+    names += ["\ud83d", "A\u0000B"]
+    async with run() as office:
+        job = await office.jobs.submit(names, SCHEMA, id="odd", by=KIM)
+        assert (job.total, job.blank, job.duplicates, job.clipped) == (6, 2, 1, 1)
+        await ended(office, "odd")
+        found = await office.jobs.results("odd")
+    assert [one.n for one in found] == [0, 4, 5, 6, 7, 8]
+    assert [one.company_name for one in found[:3]] == ["ACME", "Foo \"Bar\" & 'Söhne' GmbH", "삼성전자"]
+    assert found[3].company_name == "x" * 300
+    assert all(one.state == "complete" for one in found)
+
+
+async def test_another_list_or_schema_under_a_known_id_is_refused(run: Run) -> None:
+    async with run() as office:
+        await office.jobs.submit(NAMES[:3], SCHEMA, id="j", by=KIM)
+        assert (await office.jobs.submit(NAMES[:3], SCHEMA, id="j", by=KIM)).total == 3
+        with pytest.raises(Refusal, match="another list, schema"):
+            await office.jobs.submit(NAMES[:4], SCHEMA, id="j", by=KIM)
+        with pytest.raises(Refusal, match="another list, schema"):
+            await office.jobs.submit(NAMES[:3], SCHEMA, id="j", max_iterations=3, by=KIM)
+        with pytest.raises(Refusal, match="is taken"):
+            await office.jobs.submit(NAMES[:3], SCHEMA, id="j", by=Caller("local:lee"))
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({}, "must be a JSON schema of an object"),
+        ({"properties": {"a": {"type": "strange"}}}, "no valid JSON schema, at properties/a"),
+        ({"properties": {f"p{n}": {"type": "string", "description": "d" * 100} for n in range(1000)}}, "larger than"),
+    ],
+)
+async def test_a_schema_that_cannot_be_is_refused_before_anything_is_stored(
+    run: Run, schema: dict[str, object], said: str
+) -> None:
+    async with run() as office:
+        with pytest.raises(Refusal, match=said):
+            await office.jobs.submit(["ACME"], schema, by=KIM)
+        with pytest.raises(Refusal, match="no company names"):
+            await office.jobs.submit(["", " "], SCHEMA, id="empty", by=KIM)
+        with pytest.raises(Denied, match="lacks the scope 'change'"):
+            await office.jobs.submit(["ACME"], SCHEMA, by=Caller("token:reader", frozenset({READ})))
+        assert [job.id for job in await office.jobs.list()] == ["empty"]
+
+
+async def test_a_budget_stops_a_job_and_more_of_it_goes_on(run: Run) -> None:
+    async with run() as office:
+        await office.jobs.submit(NAMES, SCHEMA, id="b", budget=0.03, by=KIM)
+        job = await ended(office, "b")
+        assert job.state == "stopped"
+        assert job.why.startswith("the budget of 0.03 USD")
+        assert 0 < job.done < 24
+        assert job.cost is not None and 0.02 < job.cost < 0.04
+        done = {one.n: one for one in await office.jobs.results("b")}
+        await office.jobs.submit(NAMES, SCHEMA, id="b", budget=1.0, by=KIM)
+        job = await ended(office, "b")
+        assert (job.state, job.done) == ("completed", 24)
+        assert {one.n: one for one in await office.jobs.results("b")}.items() >= done.items()
+
+
+async def test_a_cost_that_is_not_known_is_not_made_up(run: Run, weather: Weather) -> None:
+    weather.price = None
+    async with run() as office:
+        await office.jobs.submit(NAMES[:3], SCHEMA, id="c", by=KIM)
+        job = await ended(office, "c")
+        assert (job.cost, job.unpriced) == (None, 3)
+        assert job.tokens > 0
+
+
+async def test_cancelling_starts_no_more_keeps_what_is_done_and_the_same_id_goes_on(run: Run, weather: Weather) -> None:
+    weather.latency_s = {"": 0.05}
+    async with run(window=4) as office:
+        await office.jobs.submit(NAMES, SCHEMA, id="c", by=KIM)
+        async for job in office.jobs.watch("c", every_s=0.05):
+            if job.done >= 4:
+                break
+        assert (await office.jobs.cancel("c", by=KIM)).state == "cancelled"
+        await ended(office, "c")
+        while await office.engine.list(state="working"):  # noqa: ASYNC110  those in flight end by themselves
+            await asyncio.sleep(0.05)
+        done = await office.jobs.results("c")
+        assert 4 <= len(done) < 24
+        await office.jobs.submit(NAMES, SCHEMA, id="c", by=KIM)
+        job = await ended(office, "c")
+        assert (job.state, job.done, job.good) == ("completed", 24, 24)
+    assert max(Counter(line for line in weather.calls if line.startswith("research")).values()) == 1
+
+
+async def test_a_job_stops_when_every_company_fails_and_goes_on_when_that_is_mended(run: Run, weather: Weather) -> None:
+    weather.down = "The key of the search provider is not valid. Set another one."
+    names = [f"Company {n}" for n in range(70)]
+    async with run(window=10) as office:
+        await office.jobs.submit(names, SCHEMA, id="d", by=KIM)
+        job = await ended(office, "d")
+        assert job.state == "stopped"
+        assert "50 companies failed one after another" in job.why and "key of the search provider" in job.why
+        assert job.done < 70
+        weather.down = ""
+        await office.jobs.submit(names, SCHEMA, id="d", by=KIM)
+        job = await ended(office, "d")
+        assert (job.state, job.good, job.failed) == ("completed", 70, 0)
+
+
+async def test_ended_company_flows_are_deleted(run: Run) -> None:
+    async with run() as office:
+        await office.jobs.submit(NAMES, SCHEMA, id="j", by=KIM)
+        await ended(office, "j")
+        assert (await office.engine.result("j"))["job"] == "j"
+        assert [flow.id for flow in await office.engine.list()] == ["j"]
+
+
+async def test_a_job_is_seen_by_who_submitted_it_and_by_who_may_approve(run: Run) -> None:
+    lee, boss = Caller("token:lee"), Caller("token:boss", frozenset({READ, APPROVE}))
+    async with run() as office:
+        await office.jobs.submit(NAMES[:2], SCHEMA, id="j", by=KIM)
+        await ended(office, "j")
+        jobs = office.jobs
+        for look in (jobs.status("j", by=lee), jobs.results("j", by=lee), jobs.cancel("j", by=lee)):
+            with pytest.raises(Refusal, match="There is no job"):
+                await look
+        assert await office.jobs.list(by=lee) == []
+        assert await office.jobs.history(NAMES[0], by=lee) == []
+        assert [job.id for job in await office.jobs.list(by=boss)] == ["j"]
+        assert len(await office.jobs.results("j", by=boss)) == 2
+        assert [one.job for one in await office.jobs.history(NAMES[0], by=KIM)] == ["j"]
+
+
+async def test_the_history_of_a_company_goes_over_jobs(run: Run) -> None:
+    async with run() as office:
+        for id in ("first", "second"):
+            await office.jobs.submit(["Acme  Corp"], SCHEMA, id=id, by=KIM)
+            await ended(office, id)
+        found = await office.jobs.history("ACME corp")
+    assert [one.job for one in found] == ["second", "first"]
+    assert replace(found[0], job="", finished=0, duration_s=0) == replace(found[1], job="", finished=0, duration_s=0)
+
+
+async def test_calls_stay_within_the_fleets_limits_whatever_hangs_and_fails(run: Run, weather: Weather) -> None:
+    weather.latency_s, weather.passing, weather.hanging = {"": 0.02}, 0.1, 0.02
+    names = [f"Company {n}" for n in range(60)]
+    async with run(at_once={"research": 6, "extraction": 3}) as office:
+        office.pools["research"].floor_s = office.pools["extraction"].floor_s = office.pools["reflection"].floor_s = 0.3
+        for pool in office.pools.values():
+            pool.timeout_s = 5.0
+        await office.jobs.submit(names, SCHEMA, id="w", by=KIM)
+        job = await ended(office, "w", 50)
+        assert (job.good, job.failed) == (60, 0)
+        assert sum(pool.cut for pool in office.pools.values()) > 0
+    assert weather.most["research_company"] <= 6 + 2, "a call that was cut off may take a moment to stop"
+    assert weather.most["extract_data"] <= 3 + 2
