@@ -122,7 +122,8 @@ async def test_a_budget_stops_a_job_and_more_of_it_goes_on(run: Run) -> None:
         assert job.state == "stopped"
         assert job.why.startswith("the budget of 0.03 USD")
         assert 0 < job.done < 24
-        assert job.cost is not None and 0.02 < job.cost < 0.04
+        assert job.cost is not None
+        assert 0.02 < job.cost <= 0.03 + 10 * 0.004, "at most the ten that were in work go beyond"
         done = {one.n: one for one in await office.jobs.results("b")}
         await office.jobs.submit(NAMES, SCHEMA, id="b", budget=1.0, by=KIM)
         job = await ended(office, "b")

@@ -24,13 +24,15 @@ from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.flows import FlowFailed
 
 NAME = "companies.job"
-LOOK_S = 1.0
+LOOK_S = 0.5
 ELSEWHERE_S = 2.0
 PAGE = 200
 FORGOTTEN = 50
 """Flows that ended are deleted so many at a time."""
 IN_A_ROW = 50
 """Companies that fail one after another before the job stops: then it is not the companies."""
+AT_FIRST, MORE_A_S = 75, 75
+"""Companies in work when a job begins, and how many more a second: all at once would hold up the first ones."""
 CAREFUL = 10
 """Companies at once while a job with a budget does not know yet what one costs."""
 LONG_S = 86_400.0 * 365
@@ -75,6 +77,7 @@ class Feeder:
     more: bool = True
     """Whether the list goes on behind this page."""
     failed_in_a_row: int = 0
+    began: float = field(default_factory=time.monotonic)
     why: str = ""
     """Why no further company is started."""
     ended: list[str] = field(default_factory=list)
@@ -128,6 +131,7 @@ class Feeder:
         """This job's share of the window; less when the budget is nearly used up."""
         weights = self.own.feeding
         room = max(2, int(self.own.settings.companies.window * weights[self.id] / sum(weights.values())))
+        room = min(room, AT_FIRST + int(MORE_A_S * (time.monotonic() - self.began)))
         if job.budget is None:
             return room
         spent, priced = job.cost or 0.0, job.done - job.unpriced

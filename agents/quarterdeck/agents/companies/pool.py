@@ -60,13 +60,16 @@ class Instance:
     down: bool = False
     trial: bool = False
     """It was down; one call shows whether it is well."""
+    full: int = 0
     full_until: float = 0.0
+    """It said that it was busy: until then it gets no more calls at once than `full`."""
     heard: float = 0.0
     pause_s: float = FIRST_PAUSE_S
     calls: int = 0
 
     def room(self, now: float) -> bool:
-        return not self.down and now >= self.full_until and self.busy < (1 if self.trial else self.at_once)
+        most = 1 if self.trial else self.full if now < self.full_until else self.at_once
+        return not self.down and self.busy < most
 
 
 @dataclass(eq=False)
@@ -129,7 +132,7 @@ class Pool:
                 return await self._try(last, f"{key}#{number}-{mark}", text, cuts)
             except Busy:
                 full += 1
-                last.full_until = self._loop.time() + BUSY_S
+                last.full, last.full_until = max(0, last.busy - 1), self._loop.time() + BUSY_S
                 pause = 0.0
             except Lost as error:
                 lost += 1
