@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable
 
 MARK = "[redacted]"
 
-# Cheap hints decide whether the exact patterns are tried at all: most lines hold no secret. In lower case.
-_HINTS_TEXT = """
-    pass pwd 비밀번호 패스워드 secret token key credential cookie sess dsn bearer basic auth identified ://
-    eyj ghp_ gho_ ghu_ ghs_ ghr_ github_pat glpat- gldt- glrt- glcbt- glptt- glsoat- glft- glagent- glsa_ glc_
-    akia asia xox xapp sk- sk_ rk_ pk_ aiza -----begin hooks.slack npm_ pypi- hf_ sg. dop_v1 ya29. qd_ hvs. shpat_
-    gocspx dapi sig= signature= webhooks --user :aa
+# Cheap hints, in lower case, decide which of the exact patterns are tried at all: most text holds no secret, and the
+# patterns take a hundred times as long as the look for a hint.
+_WORDS = ("pass", "pwd", "비밀번호", "패스워드", "secret", "token", "key", "credential", "cookie", "sess", "dsn")
+_PREFIXES_TEXT = """
+    ghp_ gho_ ghu_ ghs_ ghr_ github_pat glpat- gldt- glrt- glcbt- glptt- glsoat- glft- glagent- glsa_ glc_ akia asia
+    xox xapp sk- sk_ rk_ pk_ aiza npm_ pypi- hf_ sg. dop_v1 ya29. qd_ hvs. shpat_ gocspx age-secret dapi :aa
 """
-_HINTS = (*_HINTS_TEXT.split(), "-u ")
+_PREFIXES = tuple(_PREFIXES_TEXT.split())
 
 _PREFIXED = "|".join(
     (
@@ -53,15 +53,21 @@ _PREFIXED = "|".join(
 )
 _PEM_KEY = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 
-_SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
+_SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     # A key with its end; or without one, as far as it looks like a key: it must not hide what comes after it.
     # No possessive groups here: Python before 3.11.4 matches them wrongly.
-    (re.compile(rf"{_PEM_KEY}[^-]*+(?:-(?!----)[^-]*+)*-----END [A-Z0-9 ]{{0,40}}KEY(?: BLOCK)?-----"), MARK),
     (
+        ("-----begin",),
+        re.compile(rf"{_PEM_KEY}[^-]*+(?:-(?!----)[^-]*+)*-----END [A-Z0-9 ]{{0,40}}KEY(?: BLOCK)?-----"),
+        MARK,
+    ),
+    (
+        ("-----begin",),
         re.compile(rf"{_PEM_KEY}(?:(?:\s|\\[rn])+[A-Za-z0-9+/=]{{16,}}+)*(?:(?:\s|\\[rn])+[A-Za-z0-9+/]+={{1,2}})?"),
         MARK,
     ),
     (
+        ("authorization",),
         re.compile(
             r"(?i)\b((?:proxy-)?authorization\\?[\"']?\s{0,4}[:=]\s{0,4}\[?\\?[\"']?)"
             r"(?:(?:digest|aws4[\w-]{0,20}|hawk|signature)\s[^\n]++|(?:bearer|basic|token|apikey|negotiate|ntlm)\s++[^\s\"'\\,;\]]++)"
@@ -69,27 +75,34 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
         rf"\1{MARK}",
     ),
     (
+        ("cookie",),
         re.compile(
             r"(?i)\b((?:set-)?cookie\d?\\?[\"']?\s{0,4}[:=]\s{0,4}(?!\[redacted)\[?\\?[\"']?)[^\s=;,\"']{1,128}=[^\r\n\"'\\\]]*+"
         ),
         rf"\1{MARK}",
     ),
-    (re.compile(r"\b((?i:bearer|basic)\s{1,4})(?=[a-z]{0,512}[^a-z\s])[A-Za-z0-9._~+/=-]{8,}+"), rf"\1{MARK}"),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{6,}+\.[A-Za-z0-9_-]{4,}+(?:\.[A-Za-z0-9_-]*+)*+"), MARK),
-    (re.compile(rf"(?<![A-Za-z0-9])(?:{_PREFIXED})"), MARK),
-    (re.compile(r"(https://hooks\.slack\.com/)[A-Za-z]{1,20}/[A-Za-z0-9/_-]++"), rf"\1{MARK}"),
-    (re.compile(r"(discord(?:app)?\.com/api/webhooks/)\d{1,30}/[A-Za-z0-9_-]++"), rf"\1{MARK}"),
-    (re.compile(r"(://[^\s/:@\"'?#]{0,128}:)[^\s/\"']{1,256}@"), rf"\1{MARK}@"),
-    (re.compile(r"(://)[A-Za-z0-9_-]{20,256}@"), rf"\1{MARK}@"),
     (
+        ("bearer", "basic"),
+        re.compile(r"\b((?i:bearer|basic)\s{1,4})(?=[a-z]{0,512}[^a-z\s])[A-Za-z0-9._~+/=-]{8,}+"),
+        rf"\1{MARK}",
+    ),
+    (("eyj",), re.compile(r"\beyJ[A-Za-z0-9_-]{6,}+\.[A-Za-z0-9_-]{4,}+(?:\.[A-Za-z0-9_-]*+)*+"), MARK),
+    (_PREFIXES, re.compile(rf"(?<![A-Za-z0-9])(?:{_PREFIXED})"), MARK),
+    (("hooks.slack",), re.compile(r"(https://hooks\.slack\.com/)[A-Za-z]{1,20}/[A-Za-z0-9/_-]++"), rf"\1{MARK}"),
+    (("webhooks",), re.compile(r"(discord(?:app)?\.com/api/webhooks/)\d{1,30}/[A-Za-z0-9_-]++"), rf"\1{MARK}"),
+    (("@",), re.compile(r"(://[^\s/:@\"'?#]{0,128}:)[^\s/\"']{1,256}@"), rf"\1{MARK}@"),
+    (("@",), re.compile(r"(://)[A-Za-z0-9_-]{20,256}@"), rf"\1{MARK}@"),
+    (
+        ("sig=", "signature=", "x-amz-security-token="),
         re.compile(r"(?i)([?&;](?:sig|signature|x-amz-signature|x-amz-security-token|x-goog-signature)=)[^&\s\"'<>]++"),
         rf"\1{MARK}",
     ),
     (
+        ("identified", "password"),
         re.compile(r"(?i)(\bidentified\s{1,4}by\s{1,4}(?:password\s{1,4})?|\bpassword\s{1,4})'[^'\n]{1,4096}'"),
         rf"\1'{MARK}'",
     ),
-    (re.compile(r"(?i)(\"auth\\?\"\s{0,4}:\s{0,4}\\?\")[A-Za-z0-9+/]{8,}+={0,2}"), rf"\1{MARK}"),
+    (("auth",), re.compile(r"(?i)(\"auth\\?\"\s{0,4}:\s{0,4}\\?\")[A-Za-z0-9+/]{8,}+={0,2}"), rf"\1{MARK}"),
 )
 
 _WORD = (
@@ -108,6 +121,15 @@ _LISTED = re.compile(  # Kubernetes' env: {name: DB_PASSWORD, value: …}
 _ELEMENT = re.compile(rf"(?i)<[\w:.-]{{0,40}}?{_WORD}{_REST}>")
 _NETRC = re.compile(r"(?i)\b(?P<word>login)\s{1,20}\S{1,128}\s{1,20}password(?P<rest>)\s{1,4}")
 _USER = re.compile(r"(?<!\S)(?P<word>-u|--user)(?P<rest>)[ =]{1,4}[\"']?[^\s:\"']{1,128}:")
+
+_NAMES = (
+    (_WORDS, _LISTED),
+    (_WORDS, _NAMED),
+    (_WORDS, _FLAG),
+    (_WORDS, _ELEMENT),
+    (("login",), _NETRC),
+    (("-u ", "-u=", "--user"), _USER),
+)
 
 _VALUE = re.compile(
     r"\\\"(?:[^\"\\\n]|\\\\\\\"|\\[^\"\n])*+(?:\\\"|$)"  # JSON inside JSON
@@ -178,12 +200,12 @@ def redact(text: str) -> str:
         if value in text:
             text = text.replace(value, MARK)
     low = text.lower()
-    if not any(hint in low for hint in _HINTS):
-        return text
-    for pattern, replacement in _SHAPES:
-        text = pattern.sub(replacement, text)
-    for pattern in (_LISTED, _NAMED, _FLAG, _ELEMENT, _NETRC, _USER):
-        text = _hide_values(pattern, text)
+    for hints, pattern, replacement in _SHAPES:
+        if any(hint in low for hint in hints):
+            text = pattern.sub(replacement, text)
+    for hints, pattern in _NAMES:
+        if any(hint in low for hint in hints):
+            text = _hide_values(pattern, text)
     return text
 
 
