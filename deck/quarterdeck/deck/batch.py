@@ -18,6 +18,7 @@ from quarterdeck.agents.companies.estimate import Capacity, Estimate, duration, 
 from quarterdeck.agents.companies.jobs import checked_spec
 from quarterdeck.agents.companies.lists import CompanyList, read_list
 from quarterdeck.agents.companies.tables import Unwritable, check, table
+from quarterdeck.deck.alongside import cores
 from quarterdeck.deck.progress import Progress, money
 from quarterdeck.keel import signals
 from quarterdeck.keel.answers import clip, one_line
@@ -34,6 +35,7 @@ LIMITS = {"iterations": (1, 5), "queries": (1, 10), "priority": (-4, 4)}
 GROUPS = 200
 """Kinds of problems that are told apart; what comes after them is counted together."""
 SHOWN = 8
+LONG_LIST, MOST_PROCESSES = 200, 4
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -197,10 +199,14 @@ class Batch:
         from quarterdeck.deck.crew import companies
 
         logging.getLogger("quarterdeck").setLevel(logging.ERROR)  # a person reads here
-        async with companies(self.settings) as jobs:
+        async with companies(self.settings, processes=self._processes()) as jobs:
             job = await self._job(jobs)
             job = await self._follow(jobs, job)
             return await self._finish(jobs, job)
+
+    def _processes(self) -> int:
+        """A long list is worth the second that further processes take to start: one a core, a few at most."""
+        return min(MOST_PROCESSES, cores()) if self.companies.count >= LONG_LIST and cores() > 1 else 0
 
     async def _job(self, jobs: Any) -> Job:
         """The job of this very command: a new one, or the one that is there."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from quarterdeck.deck.alongside import Hands, alongside
 from quarterdeck.deck.serve import make
 from quarterdeck.keel.identity import CHANGE, READ, Caller
 
 if TYPE_CHECKING:
     from quarterdeck.agents.companies.jobs import Jobs
+    from quarterdeck.agents.companies.outfit import Office
     from quarterdeck.agents.runtime.toolbox import Toolbox
     from quarterdeck.keel.flowengine import Engine
     from quarterdeck.keel.memoryflows import MemoryEngine
@@ -46,22 +50,41 @@ async def crew(settings: Settings, *, adopt: bool = True) -> AsyncIterator[Engin
 @asynccontextmanager
 async def everybody(settings: Settings) -> AsyncIterator[Engine]:
     """The remediation agent and the coordinator of company research with its workers, on one engine."""
-    from quarterdeck.agents.companies.running import coordinator
-
-    async with researching(settings) as tools, coordinator(settings, tools, crew(settings)) as office:
+    async with _office(settings, settings.companies.processes, crew(settings)) as office:
         yield office.engine
 
 
 @asynccontextmanager
-async def companies(settings: Settings, *, adopt: bool = True) -> AsyncIterator[Jobs]:
-    """Company research in this process: submit jobs, watch them, read what came out. Agents may run beside it."""
+async def companies(settings: Settings, *, adopt: bool = True, processes: int = 0) -> AsyncIterator[Jobs]:
+    """Company research in this process, and in so many beside it: submit jobs, watch them, read what came out."""
     os.umask(0o077)
-    from quarterdeck.agents.companies.running import coordinator
     from quarterdeck.keel import flows
 
     engine = flows.engine(settings.flows, settings.home, adopt=adopt)
-    async with researching(settings) as tools, coordinator(settings, tools, engine, adopt=adopt) as office:
+    async with _office(settings, processes or settings.companies.processes, engine, adopt=adopt) as office:
         yield office.jobs
+
+
+@asynccontextmanager
+async def _office(
+    settings: Settings, processes: int, engine: AbstractAsyncContextManager[Any], *, adopt: bool = True
+) -> AsyncIterator[Office]:
+    """The coordinator, with its workers in this process or in so many beside it."""
+    from quarterdeck.agents.companies.running import coordinator
+
+    async with AsyncExitStack() as stack:
+        hands = await stack.enter_async_context(alongside(settings, processes))
+        tools = None if processes else await stack.enter_async_context(researching(settings))
+        started = _after(hands, engine) if processes else engine
+        yield await stack.enter_async_context(coordinator(settings, tools, started, adopt=adopt, beside=hands.sockets))
+
+
+@asynccontextmanager
+async def _after(hands: Hands, engine: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
+    """The engine, when there is somebody to do what its flows ask for. What it needs is imported meanwhile."""
+    await asyncio.gather(hands.ready(), asyncio.to_thread(import_module, "dbos"))
+    async with engine as running:
+        yield running
 
 
 @asynccontextmanager
@@ -83,6 +106,19 @@ async def worker(settings: Settings, name: str) -> AsyncIterator[MemoryEngine]:
             tools = await stack.enter_async_context(researching(settings))
         await stack.enter_async_context(benched(settings, tools, store, alone=True))
         yield await stack.enter_async_context(memory_engine())
+
+
+@asynccontextmanager
+async def hands(settings: Settings) -> AsyncIterator[MemoryEngine]:
+    """What a worker process beside a coordinator needs: the tools of those who research, extract and reflect."""
+    os.umask(0o077)
+    import quarterdeck.agents.companies.workers  # noqa: F401  it makes the flows known by their names
+    from quarterdeck.agents.companies.fleet import benched
+    from quarterdeck.keel.memoryflows import memory_engine
+
+    async with researching(settings) as tools, benched(settings, tools, None, alone=True), memory_engine() as engine:
+        await tools.open()
+        yield engine
 
 
 @asynccontextmanager

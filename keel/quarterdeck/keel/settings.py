@@ -266,6 +266,9 @@ class CompaniesSettings(Section):
         {}, description="agent → calls that one instance takes at once, e.g. research=5,extraction=5"
     )
     window: int = Field(200, ge=1, le=2000, description="companies in work at once in one coordinator")
+    processes: int = Field(
+        0, ge=0, le=64, description="worker processes beside the coordinator on its machine; 0: all in one process"
+    )
     notes: str = Field(
         "", description="raw notes and sources: a folder, or s3://bucket/prefix; empty: beside the results"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from quarterdeck.agents.companies import hop
@@ -16,6 +16,9 @@ from quarterdeck.agents.runtime.app import create_app
 from quarterdeck.agents.runtime.toolbox import Toolbox
 from quarterdeck.keel.memoryflows import memory_engine
 from quarterdeck.keel.settings import HttpSettings, Settings
+
+BESIDE = ("research", "extraction", "reflection")
+"""Workers that may run in processes beside the coordinator; the store stays with it."""
 
 
 def addresses(settings: Settings, worker: str) -> list[str]:
@@ -45,9 +48,19 @@ async def benched(
             await place.close()
 
 
+def shared(settings: Settings, number: int) -> Settings:
+    """What one of so many worker processes beside the coordinator is told: its part of what the fleet takes at once."""
+    parts = {worker: -(-at_once(settings, worker) // number) for worker in BESIDE}
+    told = settings.companies.model_copy(update={"at_once": {**settings.companies.at_once, **parts}, "processes": 0})
+    return settings.model_copy(update={"companies": told})
+
+
 @asynccontextmanager
-async def hired(settings: Settings, tools: Toolbox | None, store: Store) -> AsyncIterator[dict[str, Pool]]:
-    """A pool for each worker. `tools` may be None when none of them is in this process."""
+async def hired(
+    settings: Settings, tools: Toolbox | None, store: Store, beside: Sequence[str] = ()
+) -> AsyncIterator[dict[str, Pool]]:
+    """A pool for each worker. `tools` may be None when none of them is in this process; `beside` are the sockets of
+    processes on this machine that do the work of those without an address."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(benched(settings, tools, store, alone=False))
         # Nobody else reaches this app, so it asks nobody who they are.
@@ -57,8 +70,14 @@ async def hired(settings: Settings, tools: Toolbox | None, store: Store) -> Asyn
         token = settings.companies.token.get_secret_value()
         pools = {}
         for worker, timeout_s in TIMEOUT_S.items():
-            places, number = addresses(settings, worker), at_once(settings, worker)
-            http = hop.client(None if places else app, token, number * max(1, len(places)))
-            instances = [Instance(f"{place}/{worker}", http, number) for place in places or [hop.HERE]]
+            number = at_once(settings, worker)
+            if places := addresses(settings, worker):
+                http = hop.client(None, token, number * len(places))
+                instances = [Instance(f"{place}/{worker}", http, number) for place in places]
+            elif beside and worker in BESIDE:
+                part = at_once(shared(settings, len(beside)), worker)
+                instances = [Instance(f"{hop.BESIDE}/{worker}", hop.client(path, "", part), part) for path in beside]
+            else:
+                instances = [Instance(f"{hop.HERE}/{worker}", hop.client(app, token, number), number)]
             pools[worker] = await stack.enter_async_context(Pool(worker, instances, timeout_s))
         yield pools

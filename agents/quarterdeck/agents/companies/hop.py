@@ -16,6 +16,8 @@ from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.redact import redact
 
 HERE = "http://in-this-process"
+BESIDE = "http://127.0.0.1"
+"""What a process beside this one is called: its socket says which it is."""
 HEADERS = {"a2a-version": "1.0", "content-type": "application/json"}
 ENDED_WELL = "TASK_STATE_COMPLETED"
 CONNECT_S = 5.0
@@ -30,10 +32,15 @@ class Inside(httpx.ASGITransport):
         return await asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
 
-def client(app: ASGIApp | None, token: str, connections: int) -> httpx.AsyncClient:
+def client(app: ASGIApp | str | None, token: str, connections: int) -> httpx.AsyncClient:
+    """For an app of this process, for a process beside it by its socket's path, or for addresses."""
     headers = HEADERS | ({"authorization": f"Bearer {token}"} if token else {})
     limits = httpx.Limits(max_connections=connections + 10, max_keepalive_connections=connections + 10)
-    transport = Inside(app) if app is not None else httpx.AsyncHTTPTransport(limits=limits, retries=0)
+    transport: httpx.AsyncBaseTransport
+    if app is None or isinstance(app, str):
+        transport = httpx.AsyncHTTPTransport(limits=limits, retries=0, uds=app)
+    else:
+        transport = Inside(app)
     # How long a call may take is the pool's to say.
     return httpx.AsyncClient(transport=transport, headers=headers, timeout=httpx.Timeout(None, connect=CONNECT_S))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -20,15 +20,20 @@ from quarterdeck.keel.settings import Settings
 
 @asynccontextmanager
 async def coordinator(
-    settings: Settings, tools: Toolbox | None, engine: AbstractAsyncContextManager[Any], *, adopt: bool = True
+    settings: Settings,
+    tools: Toolbox | None,
+    engine: AbstractAsyncContextManager[Any],
+    *,
+    adopt: bool = True,
+    beside: Sequence[str] = (),
 ) -> AsyncIterator[Office]:
     """Jobs are run as long as this is entered; `engine` is entered last, for flows go on as soon as it is there.
-    `adopt`: also those that another process left."""
+    `adopt`: also those that another process left. `beside`: sockets of worker processes on this machine."""
     async with AsyncExitStack() as stack:
         store = Store(settings)
         stack.push_async_callback(store.close)
         await store.open()
-        pools = await stack.enter_async_context(hired(settings, tools, store))
+        pools = await stack.enter_async_context(hired(settings, tools, store, beside))
         office = stack.enter_context(coordinating(Office(settings, store, pools)))
         running = await stack.enter_async_context(engine)
         office.begin(running, Jobs(store, running))

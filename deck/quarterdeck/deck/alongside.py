@@ -1,0 +1,160 @@
+"""Worker processes beside a coordinator on one machine: they use the cores that one Python process cannot.
+
+They listen on sockets in a folder that only this user may enter, and end with the process that started them, however
+it ends. One that dies is started anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quarterdeck.keel.errors import Refusal
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkServerProcess
+
+    from quarterdeck.keel.settings import Settings
+
+START_S = 60.0
+END_S = 5.0
+LOOK_S = 0.5
+PRELOAD = [
+    "anthropic",
+    "uvicorn",
+    "quarterdeck.agents.companies.workers",
+    "quarterdeck.agents.runtime.app",
+    "quarterdeck.deck.crew",
+    "quarterdeck.research.server",
+]
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Hands:
+    """The worker processes: their sockets, and when they are ready."""
+
+    def __init__(self, hands: list[_Hand]) -> None:
+        self._hands = hands
+        self.sockets = [str(hand.path) for hand in hands]
+
+    async def ready(self) -> None:
+        await asyncio.gather(*(hand.ready() for hand in self._hands))
+
+
+@asynccontextmanager
+async def alongside(settings: Settings, number: int) -> AsyncIterator[Hands]:
+    """So many worker processes, which begin to start; what else takes its time can be done before they are `ready`."""
+    if not number:
+        yield Hands([])
+        return
+    from quarterdeck.agents.companies.fleet import shared
+
+    folder = Path(tempfile.mkdtemp(prefix="qd-"))  # a socket's path must be short
+    hands: list[_Hand] = []
+    try:
+        hands += [_Hand(shared(settings, number), folder / f"{n}") for n in range(number)]
+        watch = asyncio.create_task(_keep(hands))
+        try:
+            yield Hands(hands)
+        finally:
+            watch.cancel()
+    finally:
+        for hand in hands:
+            hand.let_go()
+        await asyncio.gather(*(asyncio.to_thread(hand.end) for hand in hands))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Hand:
+    def __init__(self, settings: Settings, path: Path) -> None:
+        self.settings, self.path = settings, path
+        self.start()
+
+    def start(self) -> None:
+        # One process imports, and the workers are copies of it: seconds less than each importing for itself.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
+        self.rope, theirs = context.Pipe()
+        self.process: ForkServerProcess = context.Process(target=_serve, args=(self.settings, str(self.path), theirs))
+        self.process.start()
+        theirs.close()
+
+    async def ready(self) -> None:
+        if not await asyncio.to_thread(self._is_ready):
+            raise Refusal("A worker process beside this one did not start. Set companies.processes to 0 to do without.")
+
+    def _is_ready(self) -> bool:
+        with suppress(EOFError, OSError):
+            return bool(self.rope.poll(START_S) and self.rope.recv())
+        return False
+
+    def let_go(self) -> None:
+        self.rope.close()  # it ends when nobody holds the other end any more
+
+    def end(self) -> None:
+        self.process.join(END_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+async def _keep(hands: list[_Hand]) -> None:
+    while True:
+        await asyncio.sleep(LOOK_S)
+        for hand in hands:
+            if not hand.process.is_alive():
+                hand.let_go()
+                hand.path.unlink(missing_ok=True)
+                hand.start()
+                with suppress(Refusal):
+                    await hand.ready()
+
+
+def _serve(settings: Settings, path: str, rope: Connection[Any, Any]) -> None:
+    """A worker process, from its beginning to its end."""
+    import signal
+    import threading
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal; who started us decides
+    threading.Thread(target=_end_with, args=(rope,), daemon=True).start()
+    asyncio.run(_work(settings, path, rope))
+
+
+def _end_with(rope: Connection[Any, Any]) -> None:
+    with suppress(EOFError, OSError):
+        rope.recv()
+    os._exit(0)  # nothing of ours is worth keeping: the coordinator remembers
+
+
+async def _work(settings: Settings, path: str, rope: Connection[Any, Any]) -> None:
+    import uvicorn
+
+    from quarterdeck.agents.companies import hop
+    from quarterdeck.agents.companies.cards import WORKERS
+    from quarterdeck.agents.companies.fleet import BESIDE
+    from quarterdeck.agents.runtime.app import create_app
+    from quarterdeck.deck import crew
+    from quarterdeck.keel.settings import HttpSettings
+
+    # Only this user reaches the socket, so nobody is asked who they are.
+    apart = settings.model_copy(update={"http": HttpSettings()})
+    app = create_app([WORKERS[name] for name in BESIDE], apart, lambda: crew.hands(settings), hop.BESIDE)
+    server = uvicorn.Server(uvicorn.Config(app, uds=path, log_config=None, access_log=False))
+    serving = asyncio.create_task(server.serve())
+    while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn tells nobody)
+        await asyncio.sleep(0.01)
+    if not serving.done():
+        rope.send(True)
+    await serving
