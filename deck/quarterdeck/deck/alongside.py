@@ -20,7 +20,7 @@ from quarterdeck.keel.errors import Refusal
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-    from multiprocessing.context import ForkServerProcess
+    from multiprocessing.context import ForkServerContext, ForkServerProcess
 
     from quarterdeck.keel.settings import Settings
 
@@ -40,6 +40,16 @@ PRELOAD = [
 def cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepare() -> ForkServerContext:
+    """Begin to import what the workers will need, in a process of its own; more than once is as good."""
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    forkserver.ensure_running()
+    return context
 
 
 class Hands:
@@ -84,8 +94,7 @@ class _Hand:
 
     def start(self) -> None:
         # One process imports, and the workers are copies of it: seconds less than each importing for itself.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
+        context = prepare()
         self.rope, theirs = context.Pipe()
         self.process: ForkServerProcess = context.Process(target=_serve, args=(self.settings, str(self.path), theirs))
         self.process.start()

@@ -18,7 +18,7 @@ from quarterdeck.agents.companies.estimate import Capacity, Estimate, duration, 
 from quarterdeck.agents.companies.jobs import checked_spec
 from quarterdeck.agents.companies.lists import CompanyList, read_list
 from quarterdeck.agents.companies.tables import Unwritable, check, table
-from quarterdeck.deck.alongside import cores
+from quarterdeck.deck.alongside import cores, prepare
 from quarterdeck.deck.progress import Progress, money
 from quarterdeck.keel import signals
 from quarterdeck.keel.answers import clip, one_line
@@ -62,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         if arguments.budget is not None and told.unknown:
             raise Refusal(f"--budget needs prices to count with: {told.unknown[0]}.")
+        if processes(companies):
+            prepare()
         return signals.run(Batch(settings, schema, companies, told, arguments).run())
 
 
@@ -152,6 +154,11 @@ def job_id(companies: CompanyList, schema: dict[str, Any], arguments: argparse.N
     return f"job-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
 
 
+def processes(companies: CompanyList) -> int:
+    """A long list is worth the seconds that further processes take to start: one a core, a few at most."""
+    return min(MOST_PROCESSES, cores()) if companies.count >= LONG_LIST and cores() > 1 else 0
+
+
 @dataclass
 class Tally:
     """What was written, and what failed and why."""
@@ -199,14 +206,10 @@ class Batch:
         from quarterdeck.deck.crew import companies
 
         logging.getLogger("quarterdeck").setLevel(logging.ERROR)  # a person reads here
-        async with companies(self.settings, processes=self._processes()) as jobs:
+        async with companies(self.settings, processes=processes(self.companies)) as jobs:
             job = await self._job(jobs)
             job = await self._follow(jobs, job)
             return await self._finish(jobs, job)
-
-    def _processes(self) -> int:
-        """A long list is worth the second that further processes take to start: one a core, a few at most."""
-        return min(MOST_PROCESSES, cores()) if self.companies.count >= LONG_LIST and cores() > 1 else 0
 
     async def _job(self, jobs: Any) -> Job:
         """The job of this very command: a new one, or the one that is there."""

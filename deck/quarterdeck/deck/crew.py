@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.deck.alongside import Hands, alongside
@@ -81,9 +79,9 @@ async def _office(
 
 @asynccontextmanager
 async def _after(hands: Hands, engine: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
-    """The engine, when there is somebody to do what its flows ask for. What it needs is imported meanwhile."""
-    await asyncio.gather(hands.ready(), asyncio.to_thread(import_module, "dbos"))
+    """The engine, and then those who do what its flows ask for: both take their time to start."""
     async with engine as running:
+        await hands.ready()
         yield running
 
 
@@ -103,7 +101,7 @@ async def worker(settings: Settings, name: str) -> AsyncIterator[MemoryEngine]:
             stack.push_async_callback(store.close)
             await store.open()
         else:
-            tools = await stack.enter_async_context(researching(settings))
+            tools = await stack.enter_async_context(researching(settings, alone=True))
         await stack.enter_async_context(benched(settings, tools, store, alone=True))
         yield await stack.enter_async_context(memory_engine())
 
@@ -116,17 +114,22 @@ async def hands(settings: Settings) -> AsyncIterator[MemoryEngine]:
     from quarterdeck.agents.companies.fleet import benched
     from quarterdeck.keel.memoryflows import memory_engine
 
-    async with researching(settings) as tools, benched(settings, tools, None, alone=True), memory_engine() as engine:
+    async with (
+        researching(settings, alone=True) as tools,
+        benched(settings, tools, None, alone=True),
+        memory_engine() as engine,
+    ):
         await tools.open()
         yield engine
 
 
 @asynccontextmanager
-async def researching(settings: Settings) -> AsyncIterator[Toolbox]:
+async def researching(settings: Settings, *, alone: bool = False) -> AsyncIterator[Toolbox]:
     """The tools of the workers: the research server of this process, or by address."""
+    from quarterdeck.agents.companies.fleet import gated
     from quarterdeck.agents.runtime.toolbox import Toolbox
 
-    place: Any = settings.agents.servers.get("research") or make("research", settings)
+    place: Any = settings.agents.servers.get("research") or make("research", gated(settings, alone=alone))
     token = settings.agents.servers_token.get_secret_value()
     async with Toolbox({"research": place}, RESEARCHER, token=token, at_once=ENOUGH) as tools:
         yield tools

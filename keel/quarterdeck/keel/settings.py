@@ -104,6 +104,8 @@ class ResearchSettings(Section):
     redis_url: SecretStr = Field(
         SecretStr(""), description="limits and cache shared by several processes, e.g. redis://host:6379/0"
     )
+    extract_at_once: int = Field(25, ge=1, le=1000, description="extractions that are with the model at once")
+    reflect_at_once: int = Field(20, ge=1, le=1000, description="reflections that are with the model at once")
     search_ttl_s: float = Field(21_600.0, ge=0, le=2_592_000, description="how long found results are reused")
     page_ttl_s: float = Field(86_400.0, ge=0, le=2_592_000, description="how long fetched pages are reused")
     cache_mb: int = Field(256, ge=1, le=65536, description="largest size of the cache in home")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -106,17 +107,20 @@ async def ask(
     size: Literal["large", "small"] = "small",
     seconds: float = 120.0,
     repair: bool = True,
+    gate: asyncio.Semaphore | None = None,
 ) -> Told:
     """One answer; asked once more when it does not fit, unless one call is all there is.
 
-    Raises ModelFailed, which knows whether to come back."""
+    Raises ModelFailed, which knows whether to come back. `gate` bounds how many are with the model at once; the time
+    counts from when it opens."""
     settings = model.settings
     usage = Usage(model=settings.large if size == "large" else settings.small)
-    limit = asyncio.timeout(min(seconds, settings.timeout_s))
+    limit = asyncio.timeout(None)
     try:
-        async with limit:
-            api = await client(settings)
-            asked = request(settings, form, prompt, size)
+        api = await client(settings)
+        asked = request(settings, form, prompt, size)
+        async with gate or nullcontext(), limit:
+            limit.reschedule(asyncio.get_running_loop().time() + min(seconds, settings.timeout_s))
             value, wrong, said = await _once(api, asked, problems, usage, settings)
             if value is not None and (not wrong or not repair):
                 return Told(value, usage, wrong)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,12 +89,12 @@ class Question:
 
     @property
     def prompt(self) -> str:
-        pages = []
+        pages, mark = [], secrets.token_hex(4)
         for number, (source, text) in enumerate(zip(self.sources, self.shown, strict=True), 1):
             about = " ".join(
                 part for part in (f"source {number}", one_line(source.url), source.published or "") if part
             )
-            pages.append(fence(f"{one_line(source.title)}\n{text}".strip(), clip(about, 200)))
+            pages.append(fence(f"{one_line(source.title)}\n{text}".strip(), clip(about, 200), mark))
         return f"The company: {json.dumps(self.company, ensure_ascii=False)}\n\n" + "\n\n".join(pages)
 
 
@@ -130,10 +131,10 @@ def _shown(content: str) -> str:
 
 
 async def extract_with_model(
-    model: Model, company: str, shape: Shape, sources: Sequence[Source]
+    model: Model, company: str, shape: Shape, sources: Sequence[Source], gate: asyncio.Semaphore | None = None
 ) -> tuple[Extraction, Usage]:
     asked = await asyncio.to_thread(question, company, shape, sources)
-    told: Told = await ask(model, asked.form, asked.prompt, lambda value: misfits(value, asked))
+    told: Told = await ask(model, asked.form, asked.prompt, lambda value: misfits(value, asked), gate=gate)
     return await asyncio.to_thread(judge, told.value, asked), told.usage
 
 

@@ -5,6 +5,7 @@ What it doubts becomes an issue that a person can read; it never takes a value o
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -56,6 +57,7 @@ async def doubt(
     claims: list[Claim],
     sources: list[Source],
     done: Reflection,
+    gate: asyncio.Semaphore | None = None,
 ) -> Usage:
     """Adds what the model doubts to the issues, and puts its queries first."""
     asked = question(company, shape, sources)
@@ -66,7 +68,7 @@ async def doubt(
         f"Missing: {', '.join(done.missing) or 'nothing'}\n"
         f"Known issues: {'; '.join(clip(str(issue), 200) for issue in done.issues[:10]) or 'none'}"
     )
-    said = await ask(model, _FORM, prompt, lambda value: [], seconds=60.0, repair=False)
+    said = await ask(model, _FORM, prompt, lambda value: [], seconds=60.0, repair=False, gate=gate)
     paths = {leaf.name for leaf in shape.leaves} | {claim.path for claim in claims}
     doubts = said.value.get("doubts")
     for one in (doubts if isinstance(doubts, list) else [])[:MOST_DOUBTS]:

@@ -44,6 +44,9 @@ Sources = Annotated[list[GivenSource], Field(description=f"search_results of res
 
 def add_tools(server: FastMCP[Any], settings: Settings) -> None:
     model = Model.of(settings)
+    # So that the model is never waited for longer than needed, callers may have more in hand than it gets at once.
+    extracting = asyncio.Semaphore(settings.research.extract_at_once)
+    reflecting = asyncio.Semaphore(settings.research.reflect_at_once)
 
     @look(server, timeout=600.0)
     async def extract_data(
@@ -71,7 +74,7 @@ def add_tools(server: FastMCP[Any], settings: Settings) -> None:
         using = by_model(mode, model)
         if using is not None:
             try:
-                done, usage = await extract_with_model(using, name, shape, given)
+                done, usage = await extract_with_model(using, name, shape, given, extracting)
                 return answer(done, "model", usage, note)
             except ModelFailed as error:
                 note = fallen_back(error, mode, note)
@@ -102,7 +105,7 @@ def add_tools(server: FastMCP[Any], settings: Settings) -> None:
         usage = None
         if using is not None and worth_asking(done):
             try:
-                usage = await doubt(using, name, shape, extracted_data, claims, given, done)
+                usage = await doubt(using, name, shape, extracted_data, claims, given, done, reflecting)
             except ModelFailed as error:
                 note = fallen_back(error, mode, note)
         return judged(done, usage, note)

@@ -33,13 +33,27 @@ def at_once(settings: Settings, worker: str, *, alone: bool = False) -> int:
     return settings.companies.at_once.get(worker) or (PER_INSTANCE if own else FLEET)[worker]
 
 
+def in_hand(worker: str, number: int) -> int:
+    """What a worker is given at once: a few more than it has with the model, so that the model never waits for one."""
+    return number + -(-number // 3) if worker in ("extraction", "reflection") else number
+
+
+def gated(settings: Settings, *, alone: bool = False) -> Settings:
+    """For the research server of this process: as many with the model at once as its workers are to have there."""
+    with_model = {
+        "extract_at_once": at_once(settings, "extraction", alone=alone),
+        "reflect_at_once": at_once(settings, "reflection", alone=alone),
+    }
+    return settings.model_copy(update={"research": settings.research.model_copy(update=with_model)})
+
+
 @asynccontextmanager
 async def benched(
     settings: Settings, tools: Toolbox | None, store: Store | None, *, alone: bool
 ) -> AsyncIterator[Bench]:
     """What workers of this process work with."""
     place = objects(settings.companies) if store is not None else None
-    limits = {worker: at_once(settings, worker, alone=alone) for worker in WORKERS}
+    limits = {worker: in_hand(worker, at_once(settings, worker, alone=alone)) for worker in WORKERS}
     try:
         with working(Bench(tools, store, place, limits)) as bench:
             yield bench
@@ -70,12 +84,12 @@ async def hired(
         token = settings.companies.token.get_secret_value()
         pools = {}
         for worker, timeout_s in TIMEOUT_S.items():
-            number = at_once(settings, worker)
+            number = in_hand(worker, at_once(settings, worker))
             if places := addresses(settings, worker):
                 http = hop.client(None, token, number * len(places))
                 instances = [Instance(f"{place}/{worker}", http, number) for place in places]
             elif beside and worker in BESIDE:
-                part = at_once(shared(settings, len(beside)), worker)
+                part = in_hand(worker, at_once(shared(settings, len(beside)), worker))
                 instances = [Instance(f"{hop.BESIDE}/{worker}", hop.client(path, "", part), part) for path in beside]
             else:
                 instances = [Instance(f"{hop.HERE}/{worker}", hop.client(app, token, number), number)]

@@ -115,7 +115,8 @@ class Toolbox:
     async def _ask(self, server: str, tool: str, arguments: dict[str, Any], key: str) -> Any:
         client = await self._client(server)
         with acting_as(self._caller):  # a server in this process sees whose call it is
-            return await client.call_tool(tool, arguments, raise_on_error=False, meta={KEY: key} if key else None)
+            # As it came: fastmcp would make a class of the tool's schema for each answer.
+            return await client.call_tool_mcp(tool, arguments, meta={KEY: key} if key else None)
 
     async def tools(self, server: str) -> list[Tool]:
         try:
