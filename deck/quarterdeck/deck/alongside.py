@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,6 @@ START_S = 60.0
 END_S = 5.0
 LOOK_S = 0.5
 PRELOAD = [
-    "anthropic",
     "uvicorn",
     "quarterdeck.agents.companies.workers",
     "quarterdeck.agents.runtime.app",
@@ -74,7 +74,7 @@ async def alongside(settings: Settings, number: int) -> AsyncIterator[Hands]:
     folder = Path(tempfile.mkdtemp(prefix="qd-"))  # a socket's path must be short
     hands: list[_Hand] = []
     try:
-        hands += [_Hand(shared(settings, number), folder / f"{n}") for n in range(number)]
+        hands += [_Hand(shared(settings, number, n), folder / f"{n}") for n in range(number)]
         watch = asyncio.create_task(_keep(hands))
         try:
             yield Hands(hands)
@@ -166,4 +166,6 @@ async def _work(settings: Settings, path: str, rope: Connection[Any, Any]) -> No
         await asyncio.sleep(0.01)
     if not serving.done():
         rope.send(True)
+    if settings.model.api_key.get_secret_value():  # two seconds, while the first pages are searched for
+        await asyncio.to_thread(import_module, "anthropic")
     await serving

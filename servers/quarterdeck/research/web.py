@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 import time
+from collections import deque
 from collections.abc import Iterable
 
 import httpx
@@ -25,6 +26,9 @@ DEFAULT_LIMITS = ResearchSettings().limits
 TRIES = 3
 FIRST_WAIT_S = 0.2
 LARGEST = 8 << 20
+FEW, MANY = 20, 100
+"""Answers that must have come before any is given up earlier than the settings say, and how many are remembered."""
+LEAST_PATIENCE_S = 2.0
 TOO_MANY_IN_A_ROW = 3
 """Answers of 429 after which everybody waits, and not only who was told so."""
 LONGEST_HOLD_S = 3600.0
@@ -42,6 +46,7 @@ class Web:
         self._api, self._limits, self._http = api, limits, itertools.cycle(http)
         self._timeout_s = settings.timeout_s
         self._refused_in_a_row = 0
+        self._took: deque[float] = deque(maxlen=MANY)
 
     def why_not(self) -> str:
         return self._api.why_not
@@ -82,8 +87,11 @@ class Web:
             await self._limits.take(self.name, self.rate, left)
             left = until - time.monotonic()
             try:
-                async with asyncio.timeout(min(self._timeout_s, max(0.05, left))):
-                    return await self._once(question)
+                async with asyncio.timeout(min(self._patience_s(), max(0.05, left))):
+                    began = time.monotonic()
+                    found = await self._once(question)
+                    self._took.append(time.monotonic() - began)
+                    return found
             except Passing as error:
                 problem = error
             except TooLarge as error:
@@ -99,6 +107,13 @@ class Web:
                 break
             await asyncio.sleep(wait)
         raise problem
+
+    def _patience_s(self) -> float:
+        """How long one answer is waited for: what takes much longer than nearly all others lately will not come."""
+        if len(self._took) < FEW:
+            return self._timeout_s
+        usual = sorted(self._took)[int(len(self._took) * 0.95)]
+        return min(self._timeout_s, max(LEAST_PATIENCE_S, 3 * usual))
 
     async def _once(self, question: Question) -> Found:
         asked = self._api.ask(question)

@@ -62,9 +62,10 @@ async def benched(
             await place.close()
 
 
-def shared(settings: Settings, number: int) -> Settings:
+def shared(settings: Settings, number: int, index: int) -> Settings:
     """What one of so many worker processes beside the coordinator is told: its part of what the fleet takes at once."""
-    parts = {worker: -(-at_once(settings, worker) // number) for worker in BESIDE}
+    whole = {worker: at_once(settings, worker) for worker in BESIDE}
+    parts = {worker: max(1, n // number + (index < n % number)) for worker, n in whole.items()}
     told = settings.companies.model_copy(update={"at_once": {**settings.companies.at_once, **parts}, "processes": 0})
     return settings.model_copy(update={"companies": told})
 
@@ -89,8 +90,9 @@ async def hired(
                 http = hop.client(None, token, number * len(places))
                 instances = [Instance(f"{place}/{worker}", http, number) for place in places]
             elif beside and worker in BESIDE:
-                part = in_hand(worker, at_once(shared(settings, len(beside)), worker))
-                instances = [Instance(f"{hop.BESIDE}/{worker}", hop.client(path, "", part), part) for path in beside]
+                parts = [at_once(shared(settings, len(beside), n), worker) for n in range(len(beside))]
+                given = [(path, in_hand(worker, part)) for path, part in zip(beside, parts, strict=True)]
+                instances = [Instance(f"{hop.BESIDE}/{worker}", hop.client(path, "", n), n) for path, n in given]
             else:
                 instances = [Instance(f"{hop.HERE}/{worker}", hop.client(app, token, number), number)]
             pools[worker] = await stack.enter_async_context(Pool(worker, instances, timeout_s))
