@@ -54,6 +54,7 @@ class Engine(Desk):
         super().__init__(database)
         self.executor = executor
         self.slots = asyncio.Semaphore(settings.concurrency)
+        self.keep_s = settings.keep_days * 86400
         self.running: dict[str, Local] = {}
         self._loop = asyncio.get_running_loop()
         self._threads: Threads = Threads(1 if database.sqlite else 4)

@@ -18,6 +18,7 @@ from quarterdeck.keel.flows import FLOWS
 if TYPE_CHECKING:
     from quarterdeck.keel.flowengine import Engine
 
+FORGET_EVERY_S = 3600.0
 LOOK_S = 1.0
 """How soon it is seen what another process did to a flow that runs here."""
 
@@ -52,6 +53,8 @@ class Heart:
                 beats += 1
                 await self._send(beats)
                 await self._look_after()
+                if beats % max(1, round(FORGET_EVERY_S / self._beat_s)) == 1:
+                    await self._forget()
             except SQLAlchemyError as error:
                 log.warning("%s", self._engine.database.unusable(error))
             except Refusal as error:
@@ -78,6 +81,12 @@ class Heart:
         for id in list(self._engine.unrecorded):  # DBOS may have taken the database's error for the flow's
             await self._engine.take_up(id, ("PENDING", "ERROR"))
             self._engine.unrecorded.discard(id)
+
+    async def _forget(self) -> None:
+        """What ended long ago is deleted: a database that only grows is full one day."""
+        while old := await self._engine.in_db(self._engine.owners.old, self._engine.keep_s):
+            if not await self._engine.forget(old):
+                break
 
     async def _take_over(self, other: Other, names: list[str]) -> None:
         room = self._engine.room()

@@ -16,6 +16,8 @@ from quarterdeck.keel.flowdb import APP, MOST_ROWS, Database
 
 LEFT = -1
 """The heartbeat of a process that ended in order: its flows are free at once."""
+ENDED = "('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')"
+MOST_FORGOTTEN = 500
 
 
 @dataclass(frozen=True)
@@ -164,13 +166,24 @@ class Owners:
                 )
             self._db.do(db, "DELETE FROM {d}workflow_output WHERE workflow_uuid = :id", id=flow)
 
+    def old(self, keep_s: float) -> list[str]:
+        """Flows that ended longer ago, a few at a time: whoever asks comes again."""
+        with self._db.reading() as db:
+            rows = self._db.do(
+                db,
+                f"SELECT workflow_uuid AS id FROM {{d}}workflow_status WHERE status IN {ENDED}"
+                " AND updated_at < {now} - :keep ORDER BY updated_at LIMIT :most",
+                keep=int(keep_s * 1000),
+                most=MOST_FORGOTTEN,
+            )
+            return [row.id for row in rows]
+
     def forget(self, flows: list[str]) -> int:
         """Delete ended flows. Only their status has a foreign key, so the rest is named table by table."""
-        ended = "('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')"
         with self._db.writing() as db:
             gone = "RETURNING workflow_uuid AS id"
             rows = self._db.some(
-                db, f"DELETE FROM {{d}}workflow_status WHERE workflow_uuid IN :ids AND status IN {ended} {gone}", flows
+                db, f"DELETE FROM {{d}}workflow_status WHERE workflow_uuid IN :ids AND status IN {ENDED} {gone}", flows
             )
             ids = [row.id for row in rows]
             for table in ("{d}workflow_input", "{d}workflow_output", "{d}operation_outputs"):

@@ -254,6 +254,7 @@ class FlowsSettings(Section):
         description="PostgreSQL address, e.g. postgresql://user:password@host/name; empty: a file in home",
     )
     concurrency: int = Field(16, ge=1, le=256, description="steps that run at once in one process")
+    keep_days: float = Field(90.0, gt=0, le=36500, description="flows that ended are forgotten after so many days")
 
 
 class CompaniesSettings(Section):
