@@ -94,7 +94,7 @@ def test_a_worker_process_that_is_killed_is_started_anew_and_nothing_is_lost(web
     assert len(bureau.rows()) == COUNT
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.weather)])
 def test_however_the_command_ends_no_worker_outlives_it_and_the_same_command_goes_on(
     web: str, tmp_path: Path, how: signal.Signals
 ) -> None:

@@ -253,6 +253,7 @@ def test_ctrl_c_stops_and_says_how_to_go_on(environment: dict[str, str], searx: 
     assert len(rows(tmp_path / "results.csv")) == 100
 
 
+@pytest.mark.weather
 def test_a_folder_that_went_away_costs_no_result(environment: dict[str, str], searx: Searx, tmp_path: Path) -> None:
     environment = searching(environment, searx)
     command = companies(tmp_path, *(f"Known {n}" for n in range(20)))
@@ -314,6 +315,7 @@ def test_jobs_are_listed_shown_and_remembered_by_company(
     assert len(run(environment, "history", "Known 7", "--json").stdout.splitlines()) == 2
 
 
+@pytest.mark.weather
 def test_a_job_is_cancelled_from_another_terminal_and_taken_up_again(
     environment: dict[str, str], searx: Searx, tmp_path: Path
 ) -> None:
