@@ -374,6 +374,9 @@ def test_money_is_spent_only_by_a_yes(environment: dict[str, str], searx: Searx,
         (("run", "examples/companies/companies.csv", *EXAMPLE, "--out", "/nowhere/x.csv"), "there is no folder"),
         (("run", "examples/companies/companies.csv", *EXAMPLE, "--mode", "model"), "set ANTHROPIC_API_KEY"),
         (("run", "examples/companies/companies.csv", *EXAMPLE, "--iterations", "9"), "--iterations takes a number"),
+        (("run", "examples/companies/companies.csv", "--schema", "examples/companies/schema.json",
+          "--provider", "tavily"), "--provider tavily is not set up: set QUARTERDECK_RESEARCH_TAVILY_KEY"),
+        (("results",), "There is no job yet"),
         (("results", "job-nothere"), "There is no job 'job-nothere'"),
         (("cancel", "job-nothere"), "There is no job 'job-nothere'"),
         (("status",), "There is no job yet"),
@@ -387,6 +390,13 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+
+
+def test_the_bare_command_says_what_it_can_do(environment: dict[str, str]) -> None:
+    done = run(environment)
+    assert done.returncode == 0
+    assert "research the companies of a file" in done.stdout
+    assert "examples/companies/companies.csv" in done.stdout
 
 
 def test_a_schema_to_start_from_can_be_used_as_it_is(environment: dict[str, str], tmp_path: Path) -> None:

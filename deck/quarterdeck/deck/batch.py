@@ -23,7 +23,7 @@ from quarterdeck.keel import signals
 from quarterdeck.keel.answers import clip, one_line
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import CHANGE, READ, Caller, local_user
-from quarterdeck.keel.settings import Settings, load
+from quarterdeck.keel.settings import PREFIX, Settings, config_path, load
 
 if TYPE_CHECKING:
     from quarterdeck.agents.companies.models import Job, Result
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(told.words())
             return 0
         if arguments.budget is not None and told.unknown:
-            raise Refusal(f"--budget needs prices to count with: {told.unknown[0]}.")
+            raise Refusal(f"--budget needs prices to count with, in {config_path()}: {told.unknown[0]}.")
         return signals.run(Batch(settings, schema, companies, told, arguments).run())
 
 
@@ -98,10 +98,10 @@ def read_schema(path: Path) -> dict[str, Any]:
     return dict(schema)
 
 
-def refuse_nothing_to_search(settings: Settings, provider: str) -> None:
+def refuse_nothing_to_search(settings: Settings, named: str) -> None:
     """Better now than a thousand companies later."""
     research = settings.research
-    provider = provider or research.provider
+    provider = named or research.provider
     ready = {
         "corpus": any(Path(one).expanduser().is_dir() for one in research.corpus or [str(settings.home / "corpus")]),
         "tavily": bool(research.tavily_key.get_secret_value()),
@@ -109,7 +109,17 @@ def refuse_nothing_to_search(settings: Settings, provider: str) -> None:
         "brave": bool(research.brave_key.get_secret_value()),
         "searxng": bool(research.searxng_url),
     }
-    if settings.companies.research or any(ready[one] for one in {*research.order, provider} if one in ready):
+    if settings.companies.research:  # other machines search, with settings of their own
+        return
+    if named in ready and not ready[named]:
+        needs = "URL" if named == "searxng" else "KEY"
+        how = (
+            "name a folder of pages with --corpus"
+            if named == "corpus"
+            else f"set {PREFIX}RESEARCH_{named.upper()}_{needs}"
+        )
+        raise Refusal(f"--provider {named} is not set up: {how}.")
+    if any(ready[one] for one in {*research.order, provider} if one in ready):
         return
     raise Refusal(
         "Nothing to search is set up. Name a folder of pages with --corpus FOLDER; or set a provider's key, such as "
