@@ -21,7 +21,7 @@ PROVIDERS = ("corpus", "tavily", "exa", "brave", "searxng", "hybrid")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Facts about many companies: names in, a table out, each value with the source it rests on. A job survives "
+        "Facts about many companies: names in, a table with its sources out. A job survives "
         "Ctrl-C, a crash and a reboot: the same command goes on where it stopped."
     )
     parser.epilog = (
