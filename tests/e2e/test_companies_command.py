@@ -149,6 +149,8 @@ def test_the_example_works_with_nothing_set_and_the_same_command_again_only_writ
     found = rows(out)
     with (ROOT / "examples/companies/companies.csv").open(encoding="utf-8-sig", newline="") as file:
         names = [one["company_name"] for one in csv.DictReader(file)]
+    (tmp_path / "mine").touch()
+    assert out.stat().st_mode == (tmp_path / "mine").stat().st_mode, "whoever may read a file of mine may read this one"
     assert [one["company_name"] for one in found] == list(dict.fromkeys(names))
     assert sum(1 for one in found if one["ceo"]) > len(found) / 3, "rules find some of it"
     assert all(json.loads(one["sources"]) for one in found if one["ceo"]), "each with where it stands"
@@ -248,6 +250,10 @@ def test_ctrl_c_stops_and_says_how_to_go_on(environment: dict[str, str], searx: 
         assert "Traceback" not in terminal.said
     assert not (tmp_path / "results.csv").exists()
     searx.delay_s = 0.0
+    (tmp_path / "other.csv").write_text("company_name\nKnown 7\n")
+    other = run(environment, command[0], str(tmp_path / "other.csv"), *command[2:-1], str(tmp_path / "other-out.csv"))
+    assert re.search(r"\(list.csv, \d+ of 100 done\) is unfinished and goes on meanwhile", other.stderr), other.stderr
+    assert len(rows(tmp_path / "other-out.csv")) == 1
     done = run(environment, *command)
     assert done.returncode == 0, done.stderr
     assert len(rows(tmp_path / "results.csv")) == 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from quarterdeck.agents.companies.models import Job, Result
 
 STARTERS = ("basics", "people", "finance")
+QUIET_S = 60.0
+"""After which a job that should run is said to be silent: perhaps nobody is at it."""
 PROVIDERS = ("corpus", "tavily", "exa", "brave", "searxng", "hybrid")
 
 
@@ -190,6 +193,7 @@ def _troubles(job: Job) -> str:
 
 
 def _print_job(job: Job, as_json: bool) -> None:
+    from quarterdeck.agents.companies.estimate import duration
     from quarterdeck.deck.progress import parts
     from quarterdeck.keel.answers import one_line
 
@@ -197,7 +201,9 @@ def _print_job(job: Job, as_json: bool) -> None:
         _print_jobs([job], True)
         return
     print(f"{job.id}  {job.state}  {one_line(job.label)}".rstrip())
-    print(f"  {' · '.join(parts(job))}")
+    quiet = time.time() - job.updated
+    silence = [f"nothing new for {duration(quiet)}"] if not job.ended and quiet > QUIET_S else []
+    print(f"  {' · '.join([*parts(job), *silence])}")
     if job.why:
         print(f"  {one_line(job.why)}")
     if job.done:
