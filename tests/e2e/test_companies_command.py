@@ -286,7 +286,7 @@ def test_what_failed_is_grouped_and_tried_again_when_asked(
     environment = searching(environment, searx)
     command = companies(tmp_path, "Known 1", "Known 2", "한빛전자")
     searx.down = True
-    failed = run(environment, *command)
+    failed = run(environment | {"QUARTERDECK_COMPANIES_AT_ONCE": "research=1"}, *command)  # one after another
     assert failed.returncode == 1, failed.stderr
     assert re.search(r"  3 × .+  \(Known 1, Known 2, 한빛전자\)", failed.stderr), failed.stderr
     assert "--retry-failed tries them once more" in failed.stderr
