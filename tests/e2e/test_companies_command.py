@@ -149,6 +149,8 @@ def test_the_example_works_with_nothing_set_and_the_same_command_again_only_writ
     found = rows(out)
     with (ROOT / "examples/companies/companies.csv").open(encoding="utf-8-sig", newline="") as file:
         names = [one["company_name"] for one in csv.DictReader(file)]
+    (tmp_path / "mine").touch()
+    assert out.stat().st_mode == (tmp_path / "mine").stat().st_mode, "whoever may read a file of mine may read this one"
     assert [one["company_name"] for one in found] == list(dict.fromkeys(names))
     assert sum(1 for one in found if one["ceo"]) > len(found) / 3, "rules find some of it"
     assert all(json.loads(one["sources"]) for one in found if one["ceo"]), "each with where it stands"
@@ -248,6 +250,10 @@ def test_ctrl_c_stops_and_says_how_to_go_on(environment: dict[str, str], searx: 
         assert "Traceback" not in terminal.said
     assert not (tmp_path / "results.csv").exists()
     searx.delay_s = 0.0
+    (tmp_path / "other.csv").write_text("company_name\nKnown 7\n")
+    other = run(environment, command[0], str(tmp_path / "other.csv"), *command[2:-1], str(tmp_path / "other-out.csv"))
+    assert re.search(r"\(list.csv, \d+ of 100 done\) is unfinished and goes on meanwhile", other.stderr), other.stderr
+    assert len(rows(tmp_path / "other-out.csv")) == 1
     done = run(environment, *command)
     assert done.returncode == 0, done.stderr
     assert len(rows(tmp_path / "results.csv")) == 100
@@ -281,7 +287,7 @@ def test_what_failed_is_grouped_and_tried_again_when_asked(
     environment = searching(environment, searx)
     command = companies(tmp_path, "Known 1", "Known 2", "한빛전자")
     searx.down = True
-    failed = run(environment, *command)
+    failed = run(environment | {"QUARTERDECK_COMPANIES_AT_ONCE": "research=1"}, *command)  # one after another
     assert failed.returncode == 1, failed.stderr
     assert re.search(r"  3 × .+  \(Known 1, Known 2, 한빛전자\)", failed.stderr), failed.stderr
     assert "--retry-failed tries them once more" in failed.stderr
@@ -376,6 +382,9 @@ def test_money_is_spent_only_by_a_yes(environment: dict[str, str], searx: Searx,
         (("run", "examples/companies/companies.csv", *EXAMPLE, "--out", "/nowhere/x.csv"), "there is no folder"),
         (("run", "examples/companies/companies.csv", *EXAMPLE, "--mode", "model"), "set ANTHROPIC_API_KEY"),
         (("run", "examples/companies/companies.csv", *EXAMPLE, "--iterations", "9"), "--iterations takes a number"),
+        (("run", "examples/companies/companies.csv", "--schema", "examples/companies/schema.json",
+          "--provider", "tavily"), "--provider tavily is not set up: set QUARTERDECK_RESEARCH_TAVILY_KEY"),
+        (("results",), "There is no job yet"),
         (("results", "job-nothere"), "There is no job 'job-nothere'"),
         (("cancel", "job-nothere"), "There is no job 'job-nothere'"),
         (("status",), "There is no job yet"),
@@ -389,6 +398,13 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+
+
+def test_the_bare_command_says_what_it_can_do(environment: dict[str, str]) -> None:
+    done = run(environment)
+    assert done.returncode == 0
+    assert "research the companies of a file" in done.stdout
+    assert "examples/companies/companies.csv" in done.stdout
 
 
 def test_a_schema_to_start_from_can_be_used_as_it_is(environment: dict[str, str], tmp_path: Path) -> None:

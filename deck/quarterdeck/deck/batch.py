@@ -7,15 +7,17 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.agents.companies.estimate import Capacity, Estimate, duration, estimate
-from quarterdeck.agents.companies.jobs import checked_spec
+from quarterdeck.agents.companies.jobs import checked_spec, looking
 from quarterdeck.agents.companies.lists import CompanyList, read_list
 from quarterdeck.agents.companies.tables import Unwritable, check, table
 from quarterdeck.deck.alongside import cores, prepare
@@ -24,7 +26,7 @@ from quarterdeck.keel import signals
 from quarterdeck.keel.answers import clip, one_line
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import CHANGE, READ, Caller, local_user
-from quarterdeck.keel.settings import Settings, load
+from quarterdeck.keel.settings import PREFIX, Settings, config_path, load
 
 if TYPE_CHECKING:
     from quarterdeck.agents.companies.models import Job, Result
@@ -61,10 +63,24 @@ def run(arguments: argparse.Namespace) -> int:
             print(told.words())
             return 0
         if arguments.budget is not None and told.unknown:
-            raise Refusal(f"--budget needs prices to count with: {told.unknown[0]}.")
+            raise Refusal(f"--budget needs prices to count with, in {config_path()}: {told.unknown[0]}.")
         if processes(companies):
             prepare()
-        return signals.run(Batch(settings, schema, companies, told, arguments).run())
+        with own_umask(arguments.out):
+            return signals.run(Batch(settings, schema, companies, told, arguments).run())
+
+
+@contextmanager
+def own_umask(out: Path | None) -> Iterator[None]:
+    """A new table is for whom the person's umask says; what lies in home is made for nobody else meanwhile."""
+    new = out is not None and not out.exists()
+    was = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(was)
+        if out is not None and new and out.exists():
+            out.chmod(0o666 & ~was)
 
 
 def chosen(settings: Settings, arguments: argparse.Namespace) -> Settings:
@@ -102,10 +118,10 @@ def read_schema(path: Path) -> dict[str, Any]:
     return dict(schema)
 
 
-def refuse_nothing_to_search(settings: Settings, provider: str) -> None:
+def refuse_nothing_to_search(settings: Settings, named: str) -> None:
     """Better now than a thousand companies later."""
     research = settings.research
-    provider = provider or research.provider
+    provider = named or research.provider
     ready = {
         "corpus": any(Path(one).expanduser().is_dir() for one in research.corpus or [str(settings.home / "corpus")]),
         "tavily": bool(research.tavily_key.get_secret_value()),
@@ -113,7 +129,17 @@ def refuse_nothing_to_search(settings: Settings, provider: str) -> None:
         "brave": bool(research.brave_key.get_secret_value()),
         "searxng": bool(research.searxng_url),
     }
-    if settings.companies.research or any(ready[one] for one in {*research.order, provider} if one in ready):
+    if settings.companies.research:  # other machines search, with settings of their own
+        return
+    if named in ready and not ready[named]:
+        needs = "URL" if named == "searxng" else "KEY"
+        how = (
+            "name a folder of pages with --corpus"
+            if named == "corpus"
+            else f"set {PREFIX}RESEARCH_{named.upper()}_{needs}"
+        )
+        raise Refusal(f"--provider {named} is not set up: {how}.")
+    if any(ready[one] for one in {*research.order, provider} if one in ready):
         return
     raise Refusal(
         "Nothing to search is set up. Name a folder of pages with --corpus FOLDER; or set a provider's key, such as "
@@ -206,10 +232,29 @@ class Batch:
         from quarterdeck.deck.crew import companies
 
         logging.getLogger("quarterdeck").setLevel(logging.ERROR)  # a person reads here
+        async with looking(self.settings) as jobs:  # what is done needs no workers
+            known, _ = await latest(jobs, job_id(self.companies, self.schema, self.arguments))
+            if known is not None and self._is_done(known):
+                none = ", and nothing of it failed" if self.arguments.retry_failed else ""
+                say(f"{known.id} is done already{none}; --again would do it anew.")
+                return await self._finish(jobs, known)
         async with companies(self.settings, processes=processes(self.companies)) as jobs:
             job = await self._job(jobs)
+            await self._tell_others(jobs, job.id)
             job = await self._follow(jobs, job)
             return await self._finish(jobs, job)
+
+    def _is_done(self, job: Job) -> bool:
+        asked = self.arguments
+        return job.state == "completed" and not asked.again and not (asked.retry_failed and job.failed)
+
+    async def _tell_others(self, jobs: Any, own: str) -> None:
+        """What was left unfinished goes on in whichever process is there, and may cost money."""
+        for job in [one for one in await jobs.list(PAGE) if not one.ended and one.id != own][:3]:
+            say(
+                f"{job.id} ({one_line(job.label)}, {job.done:,} of {job.total:,} done) is unfinished and goes on "
+                f"meanwhile; `quarterdeck companies cancel {job.id}` ends it."
+            )
 
     async def _job(self, jobs: Any) -> Job:
         """The job of this very command: a new one, or the one that is there."""
@@ -217,10 +262,6 @@ class Batch:
         job, following = await latest(jobs, base)
         if job is not None and self.arguments.again and job.ended:
             job, base = None, following
-        if job is not None and job.state == "completed" and not (self.arguments.retry_failed and job.failed):
-            none = ", and nothing of it failed" if self.arguments.retry_failed else ""
-            say(f"{job.id} is done already{none}; --again would do it anew.")
-            return job
         if job is None:
             self._consent()
             if not self.told.model_calls:
@@ -268,8 +309,9 @@ class Batch:
         except asyncio.CancelledError:
             progress.end()
             say(
-                f"Stopped with {job.done:,} of {job.total:,} done and kept. The same command goes on; "
-                f"`quarterdeck companies results {job.id} --out …` writes what there is."
+                f"Stopped with {job.done:,} of {job.total:,} done and kept. The same command goes on, and so does any "
+                f"other run here; `quarterdeck companies cancel {job.id}` ends it, `quarterdeck companies results "
+                f"{job.id} --out …` writes what there is."
             )
             raise
         finally:
@@ -284,8 +326,9 @@ class Batch:
         say(f"{job.id} is {job.state}: {job.done:,} companies{took}: {', '.join(told)}{cost}.")
         if job.why:
             say(f"  {one_line(job.why)}")
+        out: Path | None = self.arguments.out
         try:
-            tally = await write_table(jobs, job.id, self.arguments.out)
+            tally = await write_table(jobs, job.id, out)
         except Unwritable as error:
             raise Refusal(
                 f"{error} Nothing is lost: the same command writes the table later, "
@@ -295,8 +338,8 @@ class Batch:
             say(line)
         if tally.failed:
             say("The same command with --retry-failed tries them once more.")
-        if self.arguments.out is not None:
-            say(f"{tally.count:,} rows stand in {self.arguments.out}.")
+        if out is not None:
+            say(f"{tally.count:,} rows stand in {out}.")
         else:
             say(f"`quarterdeck companies results {job.id} --out results.csv` writes the table.")
         return 0 if job.state == "completed" and not job.failed else 1

@@ -118,8 +118,10 @@ def cluster(settings: Settings) -> list[Finding]:
         opened = clusters.use(None)
         told = opened.get("/version")
     except Refusal as error:
-        mend = "no cluster at hand? `quarterdeck world` brings one to practise on"
-        return [Finding(FAIL, "cluster", str(error), "" if "quarterdeck world" in str(error) else mend)]
+        detail, _, mend = str(error).rpartition(". ")  # our sentences end with what to do
+        if "quarterdeck world" not in mend:
+            mend += " No cluster at hand? `quarterdeck world` brings one to practise on."
+        return [Finding(FAIL, "cluster", detail, mend) if detail else Finding(FAIL, "cluster", str(error), "")]
     server = clip(plain(str(told.get("gitVersion", "?"))), 40)
     found = [Finding(OK, "cluster", f"context {opened.name}, {server}, namespace {opened.namespace}")]
     for what, path, mend in (
@@ -198,7 +200,11 @@ def _research(settings: Settings) -> Finding:
     ready = [name for name, why in missing.items() if not why]
     if ready:
         return Finding(OK, "research", f"asks {', '.join(ready)}")
-    return Finding(OK, "research", "no search provider is set up; that is fine if you do not research companies")
+    return Finding(
+        OK, "research",
+        "no pages to search are set up; fine if you do not research companies, else set QUARTERDECK_RESEARCH_CORPUS "
+        "to a folder of pages, or a provider's key such as QUARTERDECK_RESEARCH_TAVILY_KEY",
+    )  # fmt: skip
 
 
 def _files(settings: Settings) -> list[Finding]:

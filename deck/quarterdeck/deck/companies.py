@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,31 +17,34 @@ if TYPE_CHECKING:
     from quarterdeck.agents.companies.models import Job, Result
 
 STARTERS = ("basics", "people", "finance")
+QUIET_S = 60.0
+"""After which a job that should run is said to be silent: perhaps nobody is at it."""
 PROVIDERS = ("corpus", "tavily", "exa", "brave", "searxng", "hybrid")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Facts about many companies: names in, a table out, each value with the source it rests on. A job survives "
+        "Facts about many companies: names in, a table with its sources out. A job survives "
         "Ctrl-C, a crash and a reboot: the same command goes on where it stopped."
     )
     parser.epilog = (
         "Try it with nothing set up: `quarterdeck companies run examples/companies/companies.csv --schema "
         "examples/companies/schema.json --corpus examples/companies/pages --out results.csv`."
     )
-    what = parser.add_subparsers(metavar="WHAT", dest="what", required=True)
+    what = parser.add_subparsers(metavar="WHAT", dest="what")
+    parser.set_defaults(say=parser.print_help)
     _run_arguments(_sub(what, "run", "research the companies of a file; the same command again goes on"))
     listing = _sub(what, "list", "jobs, newest first")
     listing.add_argument("--last", type=int, default=20, metavar="N", help="at most N (default 20)")
-    status = _sub(what, "status", "how a job stands; without an id, the newest")
-    status.add_argument("job", nargs="?", default="", metavar="JOB", help="its id, as `companies list` shows it")
+    status = _sub(what, "status", "how a job stands")
+    status.add_argument("job", nargs="?", default="", metavar="JOB", help="its id (default: the newest job)")
     results = _sub(what, "results", "what came out of a job so far: shown, or written as a table")
-    results.add_argument("job", metavar="JOB", help="its id, as `companies list` shows it")
+    results.add_argument("job", nargs="?", default="", metavar="JOB", help="its id (default: the newest job)")
     results.add_argument("--out", type=Path, metavar="FILE", help="write all of them: .csv, .xlsx, .parquet or .jsonl")
     results.add_argument("--failed", action="store_true", help="only companies that failed")
     results.add_argument("--last", type=int, default=20, metavar="N", help="show the N latest (default 20)")
     cancel = _sub(what, "cancel", "start no further company of a job; what was found is kept")
-    cancel.add_argument("job", metavar="JOB")
+    cancel.add_argument("job", metavar="JOB", help="its id, as `companies list` shows it")
     history = _sub(what, "history", "what was found out about one company, in any job")
     history.add_argument("name", metavar="NAME", help="the company's name")
     history.add_argument("--last", type=int, default=10, metavar="N", help="at most N (default 10)")
@@ -69,8 +73,10 @@ def _run_arguments(run: argparse.ArgumentParser) -> None:
                      help="who reads the pages: a model, rules, or a model where a key is set (default)")  # fmt: skip
     run.add_argument("--iterations", type=int, default=2, metavar="N", help="rounds for a company (default 2)")
     run.add_argument("--queries", type=int, default=3, metavar="N", help="searches in a round (default 3)")
-    run.add_argument("--budget", type=float, metavar="USD", help="stop the job when it has cost so much")
-    run.add_argument("--priority", type=int, default=0, metavar="N", help="from -4 to 4 (default 0)")
+    run.add_argument("--budget", type=float, metavar="USD", help="stop the job when it has cost so much; needs prices")
+    run.add_argument(
+        "--priority", type=int, default=0, metavar="N", help="its share beside other jobs, -4 to 4 (default 0)"
+    )
     run.add_argument("--label", default="", metavar="TEXT", help="shown in lists (default: the file's name)")
     run.add_argument("--dry-run", action="store_true", help="say what it will take, and do nothing")
     run.add_argument("--yes", action="store_true", help="do not ask before spending money")
@@ -80,6 +86,9 @@ def _run_arguments(run: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.what is None:
+        arguments.say()
+        return 0
     if arguments.what == "schema":
         from quarterdeck.agents.companies.starters import starter
 
@@ -99,8 +108,7 @@ async def _look(arguments: argparse.Namespace) -> int:
         if arguments.what == "list":
             _print_jobs(await jobs.list(max(1, min(arguments.last, 500))), arguments.json)
         elif arguments.what == "status":
-            job = await jobs.status(arguments.job) if arguments.job else await _newest(jobs)
-            _print_job(job, arguments.json)
+            _print_job(await _named(jobs, arguments.job), arguments.json)
         elif arguments.what == "cancel":
             job = await jobs.cancel(arguments.job)
             print(f"{job.id} is {job.state}: {job.done:,} of {job.total:,} companies are done and kept.")
@@ -116,8 +124,9 @@ async def _look(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _newest(jobs: Any) -> Job:
-    found: list[Job] = await jobs.list(1)
+async def _named(jobs: Any, id: str) -> Job:
+    """The job of that id; without one, the newest."""
+    found: list[Job] = [await jobs.status(id)] if id else await jobs.list(1)
     if not found:
         raise Refusal("There is no job yet. `quarterdeck companies run --help` says how to start one.")
     return found[0]
@@ -127,7 +136,7 @@ async def _write(jobs: Any, arguments: argparse.Namespace) -> int:
     from quarterdeck.agents.companies.tables import check
     from quarterdeck.deck.batch import write_table
 
-    job = await jobs.status(arguments.job)
+    job = await _named(jobs, arguments.job)
     check(arguments.out)
     count = (await write_table(jobs, job.id, arguments.out, failed_only=arguments.failed)).count
     still = "" if job.ended else f"; {job.total - job.done:,} are not done yet"
@@ -136,7 +145,7 @@ async def _write(jobs: Any, arguments: argparse.Namespace) -> int:
 
 
 async def _show(jobs: Any, arguments: argparse.Namespace) -> None:
-    job: Job = await jobs.status(arguments.job)
+    job = await _named(jobs, arguments.job)
     most = max(1, min(arguments.last, 500))
     if arguments.failed:
         from quarterdeck.deck.batch import pages
@@ -184,6 +193,7 @@ def _troubles(job: Job) -> str:
 
 
 def _print_job(job: Job, as_json: bool) -> None:
+    from quarterdeck.agents.companies.estimate import duration
     from quarterdeck.deck.progress import parts
     from quarterdeck.keel.answers import one_line
 
@@ -191,7 +201,9 @@ def _print_job(job: Job, as_json: bool) -> None:
         _print_jobs([job], True)
         return
     print(f"{job.id}  {job.state}  {one_line(job.label)}".rstrip())
-    print(f"  {' · '.join(parts(job))}")
+    quiet = time.time() - job.updated
+    silence = [f"nothing new for {duration(quiet)}"] if not job.ended and quiet > QUIET_S else []
+    print(f"  {' · '.join([*parts(job), *silence])}")
     if job.why:
         print(f"  {one_line(job.why)}")
     if job.done:

@@ -36,7 +36,8 @@ WIDTH = 104
 NEXT = """\
 Next, with your AI client: `quarterdeck world` runs this system to practise on, and says how.
 `quarterdeck install CLIENT` connects it to your cluster; `quarterdeck doctor` checks that.
-The agent by itself: `quarterdeck diagnose` in a terminal, `quarterdeck agents` for A2A, REST and alerts."""
+The agent by itself: `quarterdeck diagnose` in a terminal, `quarterdeck agents` for A2A, REST and alerts.
+Something else altogether: `quarterdeck companies` makes a table of facts from a list of names."""
 
 
 class Stuck(Exception):

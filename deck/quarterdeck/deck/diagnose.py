@@ -40,7 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not 1 <= arguments.every <= 86400:
         raise Refusal("--every takes seconds from 1 to 86400.")
-    return signals.run(_run(arguments, load()))
+    settings = load()
+    print("  0%  Starting stats, kubectl and logs", file=sys.stderr, flush=True)  # some seconds on a busy machine
+    return signals.run(_run(arguments, settings))
 
 
 async def _run(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -58,9 +58,13 @@ def examine(*, quiet: bool) -> Iterator[Finding]:
     ]
     started = time.monotonic()
     for name, future in running:
-        _progress(name, started, quiet)
+        left = max(0.1, PATIENCE_S - (time.monotonic() - started))
+        while left > 0 and not future.done():
+            _progress(name, started, quiet)
+            wait([future], min(1.0, left))
+            left = PATIENCE_S - (time.monotonic() - started)
         try:
-            found = future.result(max(0.1, PATIENCE_S - (time.monotonic() - started)))
+            found = future.result(0)
         except TimeoutError:
             found = [Finding(FAIL, name, f"no answer within {PATIENCE_S:.0f} s", "try again, or look at what hangs")]
         except Refusal as error:

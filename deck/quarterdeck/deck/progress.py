@@ -57,7 +57,7 @@ def parts(job: Job) -> list[str]:
         told.append(pace(job.rate_per_s))
     if job.eta_s is not None and job.done < job.total:
         told.append(f"{duration(job.eta_s)} left")
-    told.append(f"good {job.good:,}")
+    told.append(f"complete {job.good:,}")
     told += [f"{name} {count:,}" for name, count in (("incomplete", job.incomplete), ("failed", job.failed)) if count]
     if job.cost is not None and (job.cost or job.tokens):
         told.append(money(job.cost))

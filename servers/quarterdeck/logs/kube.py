@@ -40,8 +40,9 @@ class Kube:
             own = _load(config, settings, configuration)
         except Exception as error:  # the loader raises whatever a broken file makes it raise
             raise Refusal(
-                f"The kubeconfig cannot be used: {outside(str(error), 200)}. Set QUARTERDECK_KUBECTL_KUBECONFIG"
-                " or KUBECONFIG to one that works with kubectl."
+                f"No usable kubeconfig: {outside(str(error), 200).rstrip('.')}. Set KUBECONFIG or "
+                "QUARTERDECK_KUBECTL_KUBECONFIG to one that works with kubectl; `quarterdeck world` brings a practice "
+                "cluster."
             ) from None
         configuration.retries = False
         configuration.connection_pool_maxsize = AT_ONCE
@@ -162,7 +163,7 @@ def _load(config: Any, settings: KubectlSettings, configuration: Any) -> str:
     try:
         contexts, active = config.list_kube_config_contexts(path)
     except config.ConfigException:
-        if path or wanted:
+        if path or wanted or not _SERVICE_ACCOUNT.exists():  # outside of a cluster the file is what is missing
             raise
         config.load_incluster_config(configuration)
         return _own_namespace()

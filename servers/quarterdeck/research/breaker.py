@@ -21,6 +21,8 @@ class Breaker:
         self._until = 0.0
         self._probing_until = 0.0
         self.why = ""
+        self.final = False
+        """Whether what it said last is not mended by asking again."""
 
     def opens_again_s(self) -> float:
         """Seconds until the provider is asked again; 0 while it may be asked."""
@@ -38,10 +40,10 @@ class Breaker:
     def went_well(self) -> None:
         self._failures = self._opened = 0
         self._until = self._probing_until = 0.0
-        self.why = ""
+        self.why, self.final = "", False
 
     def failed(self, why: str, *, final: bool = False) -> None:
-        self.why = why
+        self.why, self.final = why, final
         self._failures += 1
         now = self._clock()
         if final:

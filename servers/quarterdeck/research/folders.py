@@ -120,7 +120,7 @@ def _parquet(path: str, own: str) -> Iterator[Document]:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
-        raise Unreadable("needs pyarrow: pip install 'quarterdeck[tables]'") from None
+        raise Unreadable("needs pyarrow: pip install pyarrow") from None
     from pyarrow import ArrowException
 
     number = 0

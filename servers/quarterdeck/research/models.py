@@ -102,8 +102,9 @@ class CompanyResearch(ResearchAnswer):
     def text(self) -> str:
         about = self.metadata
         cost = "unknown" if about.cost is None else f"${about.cost:.4f}"
+        pages = "1 page" if about.results_found == 1 else f"{about.results_found} pages"
         heading = (
-            f"{about.results_found} pages from {about.provider} in {about.duration_seconds:.1f} s, cost {cost}."
+            f"{pages} from {about.provider} in {about.duration_seconds:.1f} s, cost {cost}."
             f" Queries: {'; '.join(self.research_queries)}."
         )
         notes = fence(self.research_notes, "search results") if self.research_notes else ""

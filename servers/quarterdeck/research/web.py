@@ -53,6 +53,8 @@ class Web:
 
     async def search(self, question: Question, until: float) -> Found:
         if not self.breaker.ask(max(1.0, until - time.monotonic())):
+            if self.breaker.final:  # who waited and asked again would only hear the same
+                raise Unusable(self.breaker.why)
             shut = self.breaker.opens_again_s()
             raise Passing(f"{self.name} is left alone: {self.breaker.why}", max(1.0, round(shut)))
         try:

@@ -532,6 +532,17 @@ def test_when_no_server_answers_that_is_said() -> None:
     assert root(found) == ("unknown", "the system")
     assert len(found.missing) == 3
     assert not found.healthy
+    assert "quarterdeck doctor" in found.advice[0]
+
+
+def test_many_calls_that_one_server_refuses_alike_are_told_once() -> None:
+    tools = ("find_problems", "list_pods", "list_events", "top_pods")
+    found = rules.judge(
+        [Evidence(id=f"e{n}", tool=f"kubectl.{t}", taken=NOW, text="", failed="away") for n, t in enumerate(tools)]
+    )
+    (gap,) = found.missing
+    assert gap.startswith("kubectl.find_problems")
+    assert gap.endswith("and 3 more: away")
 
 
 def test_with_logs_alone_the_cause_is_still_found_but_nothing_is_changed() -> None:

@@ -22,7 +22,7 @@ class Screen(io.StringIO):
 
 def test_a_wide_terminal_shows_everything() -> None:
     line = fitting(HALF, 140)
-    assert line.startswith("██████████░░░░░░░░░░░░░░  412/1,000 41% · 11.2/s · 52 s left · good 398")
+    assert line.startswith("██████████░░░░░░░░░░░░░░  412/1,000 41% · 11.2/s · 52 s left · complete 398")
     assert line.endswith("incomplete 10 · failed 4 · $1.23")
 
 

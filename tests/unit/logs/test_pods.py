@@ -285,3 +285,13 @@ def test_a_kubeconfig_that_cannot_be_used_is_said_with_how_to_name_another(tmp_p
     for path in (tmp_path / "bad", tmp_path / "missing"):
         with pytest.raises(Refusal, match="QUARTERDECK_KUBECTL_KUBECONFIG"):
             read(Pods(KubectlSettings(kubeconfig=str(path)), 5.0), "x")
+
+
+def test_without_any_kubeconfig_the_one_thing_that_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kubernetes.config import kube_config
+
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    with pytest.raises(Refusal, match=r"^No usable kubeconfig.*`quarterdeck world`"):
+        read(Pods(KubectlSettings(), 5.0), "x")

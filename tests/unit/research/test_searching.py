@@ -97,6 +97,7 @@ async def test_what_stays_is_never_asked_again(providers: Providers, tmp_path: P
         again = await refused(server, "search_web", query="Another")
     assert providers.count(name) == 1, "a provider that refuses everybody is left alone"
     assert f"answered {status}" in again
+    assert not again.startswith("Try again"), "waiting would not mend it"
 
 
 async def test_a_bad_question_does_not_shut_the_provider(providers: Providers, tmp_path: Path) -> None:

@@ -368,7 +368,10 @@ def _sheet(sheets: list[Any]) -> tuple[Any, tuple[int, tuple[object, ...]] | Non
 
 
 def missing(shown: str) -> str:
-    return f"{shown} needs two more packages: `pip install 'quarterdeck[tables]'`. Or use csv or jsonl."
+    return (
+        f"{shown} needs two more packages: `pip install openpyxl pyarrow`, or with uv `uv run --extra tables "
+        "quarterdeck …`. Or use csv or jsonl."
+    )
 
 
 _READERS: dict[str, Callable[[Path, str, str], tuple[str, Iterator[Row]]]] = {

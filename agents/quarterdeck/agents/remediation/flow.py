@@ -291,7 +291,7 @@ async def _finish(
 
 def summary(report: Report) -> str:
     """A report in a few lines, for a chat or a terminal."""
-    lines = [f"{report.title}. {OUTCOMES[report.outcome]}"]
+    lines = [f"{report.title.rstrip('.')}. {OUTCOMES[report.outcome]}"]
     if report.root is not None:
         lines.append(
             f"Root cause: {report.root.kind} at {report.root.service}, confidence {report.root.confidence:.0%}."

@@ -7,6 +7,7 @@ import re
 
 from quarterdeck.agents.remediation.models import Action, Cause, Diagnosis, Kind
 from quarterdeck.agents.remediation.scene import Revision, Scene
+from quarterdeck.keel.answers import clip
 
 SURE = 0.6
 """Below this confidence nothing is changed."""
@@ -96,8 +97,10 @@ def prescribe(scene: Scene, diagnosis: Diagnosis) -> Diagnosis:
         action, reason = None, f"confidence {root.confidence:.0%} is too little to change something"
     diagnosis.action, diagnosis.no_action_because = action, "" if action else reason
     advice = [line for cause in diagnosis.causes for line in _ADVICE.get(cause.kind, ())]
+    if not scene.answered:
+        advice = ["`quarterdeck doctor` says what is not set up or cannot be reached, and how to mend it."]
     if diagnosis.missing:
-        advice.append(f"Make available what could not be asked: {diagnosis.missing[0][:200]}")
+        advice.append(f"Make available what could not be asked: {clip(diagnosis.missing[0], 300)}")
     diagnosis.advice = list(dict.fromkeys(advice))[:10]
     return diagnosis
 

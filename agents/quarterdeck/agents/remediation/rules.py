@@ -8,7 +8,7 @@ answer is "unknown" with what was missing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from quarterdeck.agents.remediation import names, remedies
 from quarterdeck.agents.remediation.blame import blame, settle
@@ -46,12 +46,23 @@ def judge(evidence: Sequence[Evidence], topology: Topology | None = None, about:
     diagnosis = Diagnosis(
         causes=[cause for cause in causes if cause.cites],
         alternatives=considered[:8],
-        missing=[f"{called}: {why}" for called, why in scene.failed.items()][:20],
+        missing=_gaps(scene.failed)[:20],
     )
     diagnosis.healthy = _is_healthy(scene, diagnosis)
     if not diagnosis.causes and not diagnosis.healthy:
         diagnosis.causes = _nothing_seen(evidence)
     return remedies.prescribe(scene, diagnosis)
+
+
+def _gaps(failed: Mapping[str, str]) -> list[str]:
+    """What could not be asked and why; ten calls that meet the same closed door of a server are one gap."""
+    gaps: dict[tuple[str, str], list[str]] = {}
+    for called, why in failed.items():
+        gaps.setdefault((called.partition(".")[0], why), []).append(called)
+    return [
+        f"{calls[0]}{f' and {len(calls) - 1} more' if len(calls) > 1 else ''}: {why}"
+        for (_, why), calls in gaps.items()
+    ]
 
 
 def _cause(one: Suspicion, known: set[str]) -> Cause:
@@ -86,7 +97,7 @@ def _nothing_seen(evidence: Sequence[Evidence]) -> list[Cause]:
         Cause(
             kind="unknown",
             service="the system",
-            summary=f"Unknown: {said}.",
+            summary=said,
             confidence=0.2,
             cites=[one.id for one in (failed or list(evidence))[:8]],
         )

@@ -154,6 +154,7 @@ def serve(*, free: bool, speed: float) -> int:
             print(f"export {name}='{value}'")
         print("\nThen, in that terminal, `quarterdeck install CLIENT` hands these on to your AI client; restart it.")
         print(f"Break something with `quarterdeck world break {FIRST}`, mend it with `quarterdeck world clear`.")
+        print("`quarterdeck diagnose` in that terminal finds out by itself, without a client.")
         print("`quarterdeck world faults` lists what can break. Ctrl-C stops.", flush=True)
         while True:
             time.sleep(3600)
