@@ -17,6 +17,8 @@ from quarterdeck.agents.runtime.toolbox import Toolbox
 from quarterdeck.keel.memoryflows import memory_engine
 from quarterdeck.keel.settings import HttpSettings, Settings
 
+LONG_S = 120.0
+
 
 def addresses(settings: Settings, worker: str) -> list[str]:
     """Where a worker's instances are; none: in this process."""
@@ -60,5 +62,8 @@ async def hired(settings: Settings, tools: Toolbox | None, store: Store) -> Asyn
             places, number = addresses(settings, worker), at_once(settings, worker)
             http = hop.client(None if places else app, token, number * max(1, len(places)))
             instances = [Instance(f"{place}/{worker}", http, number) for place in places or [hop.HERE]]
-            pools[worker] = await stack.enter_async_context(Pool(worker, instances, timeout_s))
+            pool = Pool(worker, instances, timeout_s)
+            if worker == "storage":  # its database may be starting again, and what was found must not be lost
+                pool.vain_s = LONG_S
+            pools[worker] = await stack.enter_async_context(pool)
         yield pools

@@ -33,6 +33,10 @@ from quarterdeck.keel.errors import Refusal
 
 TRIES = 8
 """Errors of the passing kind before a call is given up."""
+VAIN_S = 10.0
+"""Pauses of our own choice that a call makes before it is given up."""
+DOWN_S, TOLD_S = 45.0, 600.0
+"""Pauses that a call was told to make before it is given up: while nobody gets through, and while others do."""
 MOST_LOST = 40
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 PATIENCE_S = 900.0
@@ -88,6 +92,7 @@ class Pool:
     timeout_s: float
     floor_s: float = FLOOR_S
     patience_s: float = PATIENCE_S
+    vain_s: float = VAIN_S
     calls: int = 0
     again: int = 0
     cut: int = 0
@@ -124,6 +129,8 @@ class Pool:
         text = json.dumps(data, ensure_ascii=False)
         mark = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
         tries = lost = cuts = full = 0
+        vain_s = told_s = 0.0
+        calls = self.calls
         last: Instance | None = None
         while True:
             number = tries + cuts + full  # work that failed or hung is begun anew, work whose connection broke is not
@@ -147,9 +154,14 @@ class Pool:
                 pause = 0.0
             except Passing as error:
                 tries += 1
-                if tries >= TRIES:
+                if error.after_s:
+                    hopeless = told_s >= (DOWN_S if self.calls == calls else TOLD_S)
+                else:
+                    hopeless = tries >= TRIES or (vain_s >= self.vain_s and not isinstance(error, Faulty))
+                if hopeless:
                     raise Refusal(f"{error} That was so {tries} times.") from None
                 pause = max(error.after_s, _pause(tries))
+                told_s, vain_s = (told_s + pause, vain_s) if error.after_s else (told_s, vain_s + pause)
             finally:
                 self._release(last)
             self.again += 1
