@@ -34,6 +34,8 @@ class Weather:
     """The share of calls that fail with words that say to try again."""
     hanging: float = 0.0
     price: float | None = 0.001
+    unpriced: str = "\n"
+    """Companies with this in their names cost nobody knows what."""
     log: Path | None = None
     down: str = ""
     """What every call is refused with, while set."""
@@ -103,7 +105,8 @@ def create(weather: Weather) -> FastMCP[None]:
         url = f"http://pages.test/{round}/{hashlib.sha256(company_name.encode()).hexdigest()[:8]}"
         results = [{"url": url, "title": company_name, "content": content, "provider": "standin", "published": None}]
         metadata = {"provider": "standin", "queries_executed": 1, "results_found": 1, "duration_seconds": 0.0}
-        metadata |= {"cached": False, "cost": weather.price, "problems": []}
+        price = None if weather.unpriced in company_name else weather.price
+        metadata |= {"cached": False, "cost": price, "problems": []}
         queries = follow_up_queries or [f"{company_name} ceo"]
         notes = f"[1] {company_name} — {url}\n{content}"
         return {"research_queries": queries, "search_results": results, "research_notes": notes, "metadata": metadata}

@@ -60,7 +60,7 @@ async def _feed(id: str, round: int) -> dict[str, Any]:
         own.over.append(flows.flow_id())
         return ended
     finally:
-        own.feeding.pop(id, None)
+        own.feeding.pop(feeder.key, None)
         for task in feeder.work:
             task.cancel()
         await asyncio.gather(*feeder.work, return_exceptions=True)
@@ -82,9 +82,14 @@ class Feeder:
     """Why no further company is started."""
     ended: list[str] = field(default_factory=list)
 
+    @property
+    def key(self) -> str:
+        """Its place among those who feed: while what was cancelled ends, the job may be taken up anew."""
+        return f"{self.id}+{self.round}"
+
     async def run(self) -> dict[str, Any]:
         store = self.own.store
-        self.own.feeding[self.id] = (await self.own.spec(self.id))["weight"]
+        self.own.feeding[self.key] = (await self.own.spec(self.id))["weight"]
         await store.update(self.id, "state = 'queued' AND round = :round", state="running", round=self.round)
         looked, room, budget = 0.0, 0, False
         while True:
@@ -130,17 +135,29 @@ class Feeder:
     def _room(self, job: Job) -> int:
         """This job's share of the window; less when the budget is nearly used up."""
         weights = self.own.feeding
-        room = max(2, int(self.own.settings.companies.window * weights[self.id] / sum(weights.values())))
+        room = max(2, int(self.own.settings.companies.window * weights[self.key] / sum(weights.values())))
         room = min(room, AT_FIRST + int(MORE_A_S * (time.monotonic() - self.began)))
         if job.budget is None:
             return room
-        spent, priced = job.cost or 0.0, job.done - job.unpriced
+        # What failed early cost little, and what has no price cost something: neither makes the others cheaper.
+        spent, found = job.cost or 0.0, job.good + job.incomplete
+        priced = found - job.unpriced
         if spent >= job.budget:
             self.why = f"the budget of {job.budget:g} USD is used up ({spent:.4g} USD)"
             return 0
-        if not priced:
+        if priced <= 0:
+            if found >= CAREFUL:
+                self.why = (
+                    f"a budget of {job.budget:g} USD cannot be kept where no price is known: set [research.prices] and "
+                    "[model.prices], or submit it without a budget"
+                )
+                return 0
             return min(room, CAREFUL)
         mean = spent / priced
+        spent += mean * job.unpriced
+        if spent >= job.budget:
+            self.why = f"the budget of {job.budget:g} USD is used up (about {spent:.4g} USD, some prices are not known)"
+            return 0
         affordable = int((job.budget - spent) / mean) if mean > 0 else room
         if affordable < 1 and not self.work:
             self.why = f"the budget of {job.budget:g} USD leaves too little for another company ({spent:.4g} USD spent)"

@@ -156,6 +156,8 @@ class Store:
                 taken = db.execute(
                     sa.text(
                         "UPDATE company_jobs SET state = 'queued', why = '', round = round + 1,"
+                        " priced = priced - (SELECT count(*) FROM company_results WHERE job = :id"
+                        " AND state = 'failed' AND cost IS NOT NULL),"
                         f" failed = 0, started = :now, updated = :now{sets} WHERE id = :id"
                         " AND state IN ('completed', 'cancelled', 'stopped', 'failed')"
                     ),
