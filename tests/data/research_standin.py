@@ -48,7 +48,7 @@ class Weather:
         now = self.running[tool] = self.running.get(tool, 0) + 1
         self.most[tool] = max(now, self.most.get(tool, 0))
         try:
-            if self.down:
+            if self.down and tool != "reflect_quality":  # which asks nobody outside
                 raise ToolError(self.down)
             chance = self.chance.random()
             if chance < self.hanging:
@@ -145,7 +145,10 @@ def create(weather: Weather) -> FastMCP[None]:
         sources: list[Json] | None = None,
         mode: str = "auto",
     ) -> Json:
-        await weather.call("reflect_quality", company_name)
+        if "not" in extraction_schema:
+            raise ToolError("The root of extraction_schema uses `not`, which is not read here.")
+        if extracted_data or company_name != "Example":
+            await weather.call("reflect_quality", company_name)
         wanted = extraction_schema.get("required") or []
         missing = [name for name in wanted if name not in extracted_data]
         return {

@@ -230,6 +230,16 @@ async def test_a_cancelled_job_goes_on_while_its_last_companies_still_end(
     assert max(Counter(line for line in weather.calls if line.startswith("research")).values()) == 1
 
 
+async def test_a_schema_that_nobody_can_read_stops_a_job_before_anything_is_searched(
+    run: Run, weather: Weather
+) -> None:
+    async with run() as office:
+        await office.jobs.submit(NAMES, {**SCHEMA, "not": {"required": ["x"]}}, id="s", by=KIM)
+        job = await ended(office, "s")
+    assert (job.state, job.done, weather.calls) == ("stopped", 0, [])
+    assert "uses `not`" in job.why
+
+
 async def test_a_job_stops_when_every_company_fails_and_goes_on_when_that_is_mended(run: Run, weather: Weather) -> None:
     weather.down = "The key of the search provider is not valid. Set another one."
     names = [f"Company {n}" for n in range(70)]

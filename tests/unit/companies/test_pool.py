@@ -181,7 +181,7 @@ async def test_a_call_waits_as_it_is_told_unless_nobody_gets_through(
     monkeypatch.setattr(pool, "DOWN_S", 0.15)
     async with workers("a") as (made, one):
         one["a"].says = ["Try again in 0.1 s: it is left alone."] * 8
-        with pytest.raises(Refusal, match="left alone. That was so 3 times"):
+        with pytest.raises(Refusal, match=r"left alone\. That was so 3 times"):
             await made.call("j", "j/1", asks("c1"))
         one["a"].says = ["Try again in 0.1 s: the limit is used up."] * 9
         waits = asyncio.create_task(made.call("j", "j/2", asks("c2")))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quarterdeck.agents.companies import company
+from quarterdeck.agents.companies.errors import GivenUp
 from quarterdeck.agents.companies.models import Job, Result
 from quarterdeck.agents.companies.outfit import Office, office
 from quarterdeck.agents.companies.store import Waiting
@@ -91,6 +92,7 @@ class Feeder:
         store = self.own.store
         self.own.feeding[self.key] = (await self.own.spec(self.id))["weight"]
         await store.update(self.id, "state = 'queued' AND round = :round", state="running", round=self.round)
+        self.why = await self._unanswerable()
         looked, room, budget = 0.0, 0, False
         while True:
             if budget or time.monotonic() - looked >= LOOK_S:
@@ -121,6 +123,20 @@ class Feeder:
                 self._seen(task, self.work.pop(task))
         await self._forget()
         return {"job": self.id, "why": self.why}
+
+    async def _unanswerable(self) -> str:
+        """Why nobody can answer what this job asks for: heard from a judge before any search is paid for."""
+        entry = await self.own.store.entry(self.id)
+        if entry is None or entry.job.done or entry.job.total < 2:
+            return ""
+        asked = {"company_name": "Example", "extraction_schema": entry.spec["schema"], "extracted_data": {}}
+        try:
+            await self.own.pools["reflection"].call(self.id, f"{self.key}/schema", {**asked, "mode": "rules"})
+        except GivenUp:
+            return ""
+        except Refusal as error:
+            return clip(str(error), 500)
+        return ""
 
     async def _next(self) -> Waiting | None:
         if not self.page and self.more:

@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 
 from quarterdeck.agents.companies import hop
-from quarterdeck.agents.companies.errors import Busy, Faulty, Lost, Passing
+from quarterdeck.agents.companies.errors import Busy, Faulty, GivenUp, Lost, Passing
 from quarterdeck.agents.companies.queue import Queue
 from quarterdeck.keel.errors import Refusal
 
@@ -144,13 +144,13 @@ class Pool:
             except Lost as error:
                 lost += 1
                 if lost >= MOST_LOST:
-                    raise Refusal(f"{error} That was so {lost} times.") from None
+                    raise GivenUp(f"{error} That was so {lost} times.") from None
                 pause = _pause(max(0, lost - 2))
             except TimeoutError:
                 cuts += 1
                 self.cut += 1
                 if cuts >= TRIES:
-                    raise Refusal(f"The {self.name} agents did not answer in time, {cuts} times.") from None
+                    raise GivenUp(f"The {self.name} agents did not answer in time, {cuts} times.") from None
                 pause = 0.0
             except Passing as error:
                 tries += 1
@@ -159,7 +159,7 @@ class Pool:
                 else:
                     hopeless = tries >= TRIES or (vain_s >= self.vain_s and not isinstance(error, Faulty))
                 if hopeless:
-                    raise Refusal(f"{error} That was so {tries} times.") from None
+                    raise GivenUp(f"{error} That was so {tries} times.") from None
                 pause = max(error.after_s, _pause(tries))
                 told_s, vain_s = (told_s + pause, vain_s) if error.after_s else (told_s, vain_s + pause)
             finally:
@@ -215,7 +215,7 @@ class Pool:
                     minutes = (
                         f"{self.patience_s / 60:.0f} minutes" if self.patience_s >= 120 else f"{self.patience_s:g} s"
                     )
-                    raise Refusal(f"No {self.name} agent could be reached for {minutes}. Start one, then go on.")
+                    raise GivenUp(f"No {self.name} agent could be reached for {minutes}. Start one, then go on.")
         except BaseException:
             if not place.cancel() and not place.cancelled():
                 self._release(place.result())
