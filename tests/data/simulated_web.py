@@ -215,9 +215,7 @@ def extraction(body: dict[str, Any]) -> Any:
         for label, said in _LINE.findall(text):
             path = label.lower()
             value: Any = int(said.replace(",", "")) if path in ("founded", "employees") else said
-            values.setdefault(
-                path, {"path": path, "value": value, "source": int(number), "quote": f"{label}: {said}"}
-            )
+            values.setdefault(path, {"path": path, "value": value, "source": int(number), "quote": f"{label}: {said}"})
     return {"values": list(values.values())}
 
 

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterdeck.agents.companies import rows
+from quarterdeck.agents.companies import rows as reading
 from quarterdeck.agents.companies.lists import read_list
 from quarterdeck.agents.companies.names import LONGEST
 from quarterdeck.keel.errors import Refusal
@@ -201,7 +201,7 @@ def test_a_row_that_gives_itself_a_huge_number_is_not_waited_for(tmp_path: Path)
 
 
 def test_what_a_workbook_makes_its_reader_hold_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "MOST_HELD", 100_000)
+    monkeypatch.setattr(reading, "MOST_HELD", 100_000)
     path = remade(
         book(tmp_path / "a.xlsx", [["Company"], ["Acme"]]),
         lambda name, text: text + " " * 200_000 if name == "xl/styles.xml" else text,
@@ -215,7 +215,7 @@ def test_a_sheet_that_is_broken_from_its_start_is_said(tmp_path: Path) -> None:
         book(tmp_path / "a.xlsx", [["Company"], ["Acme"]]),
         lambda name, text: text[: len(text) // 3] if "sheet1" in name else text,
     )
-    with pytest.raises(Refusal, match="broken|no company name"):
+    with pytest.raises(Refusal, match=r"broken|no company name"):
         read_list(path)
 
 

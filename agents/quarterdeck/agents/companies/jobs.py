@@ -81,7 +81,8 @@ class Jobs:
         id = id or f"job-{secrets.token_hex(6)}"
         if not _ID.fullmatch(id):
             raise Refusal(f"{plain(id)[:40]!r} cannot be a job's id: up to 64 letters, digits and ._- please.")
-        spec = checked_spec(schema, max_iterations, max_queries, provider, mode)
+        # A large schema takes a second to check, and others are served meanwhile.
+        spec = await asyncio.to_thread(checked_spec, schema, max_iterations, max_queries, provider, mode)
         if not -MOST_PRIORITY <= priority <= MOST_PRIORITY:
             raise Refusal(f"`priority` is a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}.")
         if budget is not None and not 0 < budget < 1e9:
@@ -160,7 +161,7 @@ class Jobs:
         return (await self._entry(id, by)).job
 
     async def _entry(self, id: str, by: Caller | None = None) -> Entry:
-        entry = await self._store.entry(id)
+        entry = await self._store.entry(id) if _ID.fullmatch(id) else None
         if entry is None or (by is not None and APPROVE not in by.scopes and entry.job.by != by.id):
             raise Refusal(f"There is no job {plain(id)[:64]!r}.")
         return entry
@@ -270,7 +271,8 @@ def checked_spec(schema: Any, max_iterations: int, max_queries: int, provider: s
             'The schema must be a JSON schema of an object, like {"properties": {"ceo": {"type": "string"}}}.'
         )
     try:
-        text = json.dumps(schema, allow_nan=False)
+        text = json.dumps(schema, allow_nan=False, ensure_ascii=False)
+        text.encode()
         if len(text) > LARGEST_SCHEMA:
             raise Refusal(f"The schema is larger than {LARGEST_SCHEMA // 1000} kB. Ask for less at once.")
         Draft202012Validator.check_schema(schema)
@@ -285,7 +287,7 @@ def checked_spec(schema: Any, max_iterations: int, max_queries: int, provider: s
         raise Refusal("`max_queries` is a whole number from 1 to 10.")
     if mode not in ("auto", "rules", "model"):
         raise Refusal("`mode` is auto, rules or model.")
-    if len(provider) > 60:
+    if len(provider) > 60 or not provider.isprintable():
         raise Refusal("`provider` is the name of a search provider; leave it empty for the usual ones.")
     return {
         "schema": schema, "max_iterations": max_iterations, "max_queries": max_queries, "provider": provider,
