@@ -240,6 +240,24 @@ async def test_a_schema_that_nobody_can_read_stops_a_job_before_anything_is_sear
     assert "uses `not`" in job.why
 
 
+async def test_a_job_taken_up_anew_does_nothing_again_that_was_still_in_work(
+    run: Run, weather: Weather, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weather.latency_s = {"research_company": 1.0}
+    async with run(window=20) as office:
+        await office.jobs.submit(NAMES, SCHEMA, id="c", by=KIM)
+        async with asyncio.timeout(20):
+            while weather.most.get("research_company", 0) < 12:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await office.jobs.cancel("c", by=KIM)
+        monkeypatch.setattr(feeding, "AT_FIRST", 2)
+        monkeypatch.setattr(feeding, "MORE_A_S", 0)
+        await office.jobs.submit(NAMES, SCHEMA, id="c", by=KIM)
+        job = await ended(office, "c")
+        assert (job.state, job.good) == ("completed", 24)
+    assert max(Counter(line for line in weather.calls if line.startswith("research")).values()) == 1
+
+
 async def test_a_job_stops_when_every_company_fails_and_goes_on_when_that_is_mended(run: Run, weather: Weather) -> None:
     weather.down = "The key of the search provider is not valid. Set another one."
     names = [f"Company {n}" for n in range(70)]

@@ -104,7 +104,9 @@ class Feeder:
                     await self._end("cancelled", "its task was cancelled")
                     break
                 room, budget = self._room(entry.job), entry.job.budget is not None
-            while not self.why and len(self.work) < room and (item := await self._next()) is not None:
+            # Each failure in a row takes a place: when it is not the companies, few more are begun.
+            free = max(1, room - self.failed_in_a_row) if room else 0
+            while not self.why and len(self.work) < free and (item := await self._next()) is not None:
                 self.work[asyncio.create_task(self._one(item))] = item
             if not self.work and (self.why or not (self.page or self.more)):
                 await self._end("stopped" if self.why else "completed", self.why)
@@ -182,6 +184,9 @@ class Feeder:
     async def _one(self, item: Waiting) -> str:
         """Have a company done, here or where its flow already runs. How it ended."""
         id = f"{self.id}/{item.n}" + (f".{item.tries}" if item.tries else "")
+        # What was in work when the job was cancelled may have ended since the list was read, and its flow be forgotten.
+        if self.round > 1 and (state := await self.own.store.state_of(self.id, item.n)) != "waiting":
+            return "" if state != "failed" else state
         argument = {"job": self.id, "n": item.n, "name": item.name, "tries": item.tries}
         await self.own.engine.start(company.NAME, argument, id=id)
         try:
@@ -197,6 +202,11 @@ class Feeder:
             failed = Result(item.n, item.name, "failed", problem=problem, finished=time.time())
             await self.own.store.put(failed, item.tries)
             result = {"state": "failed", "problem": problem}
+        except Refusal:
+            state = await self.own.store.state_of(self.id, item.n)
+            if state == "waiting":
+                raise
+            result = {"state": state, "problem": ""}
         self.ended.append(id)
         return str(result["problem"]) or "failed" if result["state"] == "failed" else ""
 

@@ -36,7 +36,8 @@ TRIES = 8
 VAIN_S = 10.0
 """Pauses of our own choice that a call makes before it is given up."""
 DOWN_S, TOLD_S = 45.0, 600.0
-"""Pauses that a call was told to make before it is given up: while nobody gets through, and while others do."""
+"""A call that is told when to come again is given up after pauses of so long: while nobody gets through, and while
+others do. Who comes when nobody got through for so long waits once."""
 MOST_LOST = 40
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 PATIENCE_S = 900.0
@@ -96,6 +97,8 @@ class Pool:
     calls: int = 0
     again: int = 0
     cut: int = 0
+    _vain_since: float = 0.0
+    """Since when nobody got through; 0 while somebody does."""
     _queue: Queue[Instance] = field(default_factory=Queue)
     _took: deque[float] = field(default_factory=lambda: deque(maxlen=MANY))
     _air: set[_Flight] = field(default_factory=set)
@@ -154,8 +157,10 @@ class Pool:
                 pause = 0.0
             except Passing as error:
                 tries += 1
+                self._vain_since = self._vain_since or self._loop.time()
                 if error.after_s:
-                    hopeless = told_s >= (DOWN_S if self.calls == calls else TOLD_S)
+                    down = self.calls == calls and self._loop.time() - self._vain_since >= DOWN_S
+                    hopeless = told_s > 0 and (down or told_s >= (DOWN_S if self.calls == calls else TOLD_S))
                 else:
                     hopeless = tries >= TRIES or (vain_s >= self.vain_s and not isinstance(error, Faulty))
                 if hopeless:
@@ -192,6 +197,7 @@ class Pool:
         finally:
             self._air.discard(flight)
         self._took.append(self._loop.time() - began)
+        self._vain_since = 0.0
         self._well(one)
         one.calls += 1
         self.calls += 1
