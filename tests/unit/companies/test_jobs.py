@@ -258,6 +258,19 @@ async def test_a_job_taken_up_anew_does_nothing_again_that_was_still_in_work(
     assert max(Counter(line for line in weather.calls if line.startswith("research")).values()) == 1
 
 
+async def test_a_job_named_like_another_flow_is_refused_and_keeps_nobody_from_starting_again(run: Run) -> None:
+    taken = "0123-4567-89ab"
+    async with run() as office:
+        await office.engine.start("companies.asked", {"asked": {}, "caller": "lee", "scopes": []}, id=taken)
+        with pytest.raises(Refusal, match="another kind"):
+            await office.jobs.submit(NAMES, SCHEMA, id=taken, by=KIM)
+    async with run() as office:
+        await office.jobs.submit(NAMES[:1], SCHEMA, id="j", by=KIM)
+        assert (await ended(office, "j")).state == "completed"
+        job = await office.jobs.status(taken)
+        assert (job.state, "another kind" in job.why) == ("failed", True)
+
+
 async def test_a_job_stops_when_every_company_fails_and_goes_on_when_that_is_mended(run: Run, weather: Weather) -> None:
     weather.down = "The key of the search provider is not valid. Set another one."
     names = [f"Company {n}" for n in range(70)]

@@ -16,6 +16,7 @@ import asyncio
 import builtins
 import hashlib
 import json
+import logging
 import re
 import secrets
 import time
@@ -30,6 +31,7 @@ from quarterdeck.agents.companies.store import Entry, Store
 from quarterdeck.keel.answers import plain
 from quarterdeck.keel.errors import Denied, Refusal
 from quarterdeck.keel.flowbells import Bells, rung
+from quarterdeck.keel.flows import FlowTaken
 from quarterdeck.keel.identity import APPROVE, CHANGE, Caller
 from quarterdeck.keel.settings import Settings
 
@@ -42,6 +44,7 @@ LARGEST_SCHEMA = 100_000
 LOADING_S = 30.0
 """A submission that has stored nothing for so long was interrupted."""
 MOST_PRIORITY = 4
+log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -144,7 +147,11 @@ class Jobs:
         if entry.job.ended or entry.loading:
             return
         argument = {"job": entry.job.id, "round": entry.round}
-        id = await self._engine.start(feeding.NAME, argument, id=_flow(entry))
+        try:
+            id = await self._engine.start(feeding.NAME, argument, id=_flow(entry))
+        except FlowTaken as error:
+            await self._store.update(entry.job.id, "state = 'queued'", state="failed", why=f"{error} Choose another id")
+            raise
         if id in self._engine.running:
             return
         if (await self._engine.status(id)).state in ("failed", "cancelled"):
@@ -154,7 +161,10 @@ class Jobs:
         """Go on with jobs that have no flow, such as when a crash came between storing and starting."""
         for state in ("queued", "running"):
             for entry in await self._store.entries(PAGE, state=state):
-                await self._run(entry)
+                try:
+                    await self._run(entry)
+                except Refusal as error:  # no matter of the other jobs
+                    log.warning("job %s does not go on: %s", entry.job.id, error)
 
     async def status(self, id: str, *, by: Caller | None = None) -> Job:
         """Raises Refusal ("There is no job …") also for a job that is not `by`'s, unless `by` may approve."""
