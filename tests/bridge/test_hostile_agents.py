@@ -171,3 +171,18 @@ async def test_with_hedging_an_instance_that_hangs_holds_up_no_task_and_no_messa
             assert (result.structured_content or {})["state"] == "completed"
     hung.close()
     assert [message["parts"][0]["text"] for message in crew.received] == [f"piece {n}" for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("said", "offered"),
+    [
+        ("Sign in at https://login.example/a?b=c.", "https://login.example/a?b=c"),
+        ("https://login.example@evil.example/", ""),
+        ("https://evil.example\\.login.example/", ""),
+        ("http://evil.example/ or javascript:alert(1)", ""),
+    ],
+)
+def test_only_an_address_that_goes_where_it_says_is_offered_for_signing_in(said: str, offered: str) -> None:
+    from quarterdeck.bridge.messages import _address_in
+
+    assert _address_in({"parts": [{"text": said}]}) == offered

@@ -34,6 +34,8 @@ class Weather:
     """The share of calls that fail with words that say to try again."""
     hanging: float = 0.0
     price: float | None = 0.001
+    unpriced: str = "\n"
+    """Companies with this in their names cost nobody knows what."""
     log: Path | None = None
     down: str = ""
     """What every call is refused with, while set."""
@@ -46,7 +48,7 @@ class Weather:
         now = self.running[tool] = self.running.get(tool, 0) + 1
         self.most[tool] = max(now, self.most.get(tool, 0))
         try:
-            if self.down:
+            if self.down and tool != "reflect_quality":  # which asks nobody outside
                 raise ToolError(self.down)
             chance = self.chance.random()
             if chance < self.hanging:
@@ -103,7 +105,8 @@ def create(weather: Weather) -> FastMCP[None]:
         url = f"http://pages.test/{round}/{hashlib.sha256(company_name.encode()).hexdigest()[:8]}"
         results = [{"url": url, "title": company_name, "content": content, "provider": "standin", "published": None}]
         metadata = {"provider": "standin", "queries_executed": 1, "results_found": 1, "duration_seconds": 0.0}
-        metadata |= {"cached": False, "cost": weather.price, "problems": []}
+        price = None if weather.unpriced in company_name else weather.price
+        metadata |= {"cached": False, "cost": price, "problems": []}
         queries = follow_up_queries or [f"{company_name} ceo"]
         notes = f"[1] {company_name} — {url}\n{content}"
         return {"research_queries": queries, "search_results": results, "research_notes": notes, "metadata": metadata}
@@ -142,7 +145,10 @@ def create(weather: Weather) -> FastMCP[None]:
         sources: list[Json] | None = None,
         mode: str = "auto",
     ) -> Json:
-        await weather.call("reflect_quality", company_name)
+        if "not" in extraction_schema:
+            raise ToolError("The root of extraction_schema uses `not`, which is not read here.")
+        if extracted_data or company_name != "Example":
+            await weather.call("reflect_quality", company_name)
         wanted = extraction_schema.get("required") or []
         missing = [name for name in wanted if name not in extracted_data]
         return {

@@ -83,7 +83,8 @@ class Process:
         return httpx.get(f"{self.url}{path}", timeout=30)
 
     def post(self, path: str, body: Any, timeout: float = 60) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body, headers={"a2a-version": "1.0"}, timeout=timeout)
+        headers = {"a2a-version": "1.0", "content-type": "application/json"}
+        return httpx.post(f"{self.url}{path}", content=json.dumps(body), headers=headers, timeout=timeout)
 
     def job(self, id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.get(f"/jobs/{id}").json()
@@ -197,6 +198,8 @@ def test_a_person_starts_a_batch_over_a2a_and_reads_the_table_and_rest_does_one_
                 "no valid JSON schema",
             ),
             ({"company_name": 7}, "must be the name"),
+            ({"company_name": "Solo", "priority": float("inf")}, "`priority` must be a whole number"),
+            ({"company_name": "Solo", "extraction_schema": {"properties": {"a\ud800": {}}}}, "must be plain JSON"),
             ({"company_name": "Solo", "colour": 1}, "no field 'colour'"),
         ):
             wrong_one = coordinator.post("/research/single", body)

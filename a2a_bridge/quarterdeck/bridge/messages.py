@@ -172,7 +172,13 @@ def _address_in(message: Json) -> str:
             here = parts.hostname in ("127.0.0.1", "localhost")
         except ValueError:
             continue
-        if parts.hostname and "@" not in parts.netloc and (parts.scheme == "https" or here) and len(address) <= 2000:
+        # A browser takes a backslash for a slash: it would go elsewhere than the person is told.
+        if (
+            parts.hostname
+            and not set("@\\") & set(parts.netloc)
+            and (parts.scheme == "https" or here)
+            and len(address) <= 2000
+        ):
             return address
     return ""
 

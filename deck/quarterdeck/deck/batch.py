@@ -49,6 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
     settings = chosen(load(), arguments)
     schema = read_schema(arguments.schema)
     checked_spec(schema, arguments.iterations, arguments.queries, arguments.provider, arguments.mode)
+    if not settings.companies.extraction:
+        from quarterdeck.research.schema import check as check_fields  # what will read it says so now
+
+        check_fields(schema)
     if arguments.out is not None:
         check(arguments.out)
     refuse_nothing_to_search(settings, arguments.provider)

@@ -25,7 +25,7 @@ from quarterdeck.keel.flowdb import BUSY_S, Database, Threads
 from quarterdeck.keel.flowdesk import Desk
 from quarterdeck.keel.flowheart import Heart
 from quarterdeck.keel.flowrun import Run, dumps, jsonable, said
-from quarterdeck.keel.flows import FLOWS, Flow, FlowFailed, current
+from quarterdeck.keel.flows import FLOWS, Flow, FlowFailed, FlowTaken, current
 from quarterdeck.keel.settings import FlowsSettings
 
 MOST_RUNNING = 10_000
@@ -81,7 +81,7 @@ class Engine(Desk):
         while id in self.running:
             flow = await self._look(self.records.flow, id)
             if flow is not None and flow.name != name:
-                raise Refusal(f"There is already a flow {id!r} of another kind.")
+                raise FlowTaken(f"There is already a flow {id!r} of another kind.")
             if flow is not None:
                 return id
             await asyncio.sleep(0.01)  # it is being stored just now
@@ -98,7 +98,7 @@ class Engine(Desk):
                 handle = await _apart(begin)
         except DBOSConflictingWorkflowError:
             self._drop(id, local)
-            raise Refusal(f"There is already a flow {id!r} of another kind.") from None
+            raise FlowTaken(f"There is already a flow {id!r} of another kind.") from None
         except (SQLAlchemyError, TimeoutError) as error:
             self._drop(id, local)
             raise self.database.unusable(error) from None

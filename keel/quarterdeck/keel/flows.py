@@ -68,6 +68,10 @@ class StepFailed(Refusal):
     """A step failed every time it was tried."""
 
 
+class FlowTaken(Refusal):
+    """A flow of another kind has this id."""
+
+
 class FlowFailed(Refusal):
     """The flow ended without a result."""
 

@@ -55,6 +55,11 @@ class Row:
     published: str | None
 
 
+def _whole(text: str) -> str:
+    """Without half characters, which JSON may hold and no file can."""
+    return text.encode(errors="replace").decode()
+
+
 def normal(text: str) -> str:
     return unicodedata.normalize("NFKC", text).lower()
 
@@ -122,6 +127,10 @@ class Writer:
                 count += 1
         except Unreadable as error:
             problem = f"{file.name} {error}"
+        except (sqlite3.Error, MemoryError):
+            raise
+        except Exception as error:  # whatever a file makes its reader stumble over: the others are read all the same
+            problem = f"{file.name} cannot be read ({type(error).__name__})"
         self._begin()
         self._db.execute(
             "UPDATE files SET mtime = ?, size = ?, documents = ?, problem = ? WHERE id = ?",
@@ -130,10 +139,10 @@ class Writer:
 
     def _add(self, number: int | None, document: Document) -> None:
         self._begin()
-        title, text = normal(document.title), normal(document.text)
+        url, said_title, said = (_whole(one) for one in (document.url, document.title, document.text))
+        title, text = normal(said_title), normal(said)
         cursor = self._db.execute(
-            "INSERT INTO docs VALUES (NULL, ?, ?, ?, ?, ?)",
-            (number, document.url, document.title, document.text, document.published),
+            "INSERT INTO docs VALUES (NULL, ?, ?, ?, ?, ?)", (number, url, said_title, said, document.published)
         )
         self._db.execute(
             "INSERT INTO words (rowid, title, text, pairs) VALUES (?, ?, ?, ?)",

@@ -12,6 +12,7 @@ from quarterdeck.research.addresses import canonical
 from quarterdeck.research.providers import Hit
 
 _WORD = re.compile(r"\w{3,}|[\uac00-\ud7af]{2,}")
+_HEAD = re.compile(r"^(?=\[\d)", re.MULTILINE)
 HEAD_SHARE = 0.5
 """Of an excerpt, for the page's beginning; the rest is for lines that have the words that were asked for."""
 
@@ -73,5 +74,8 @@ def _cut(text: str, most: int) -> str:
 
 
 def notes_of(rows: Iterable[tuple[str, str, str]]) -> str:
-    """Address, title and content of each, numbered; what a reader without the list can work on."""
-    return "\n\n".join(f"[{n}] {title} — {url}\n{content}" for n, (url, title, content) in enumerate(rows, 1))
+    """Address, title and content of each, numbered; what a reader without the list can work on. A page's own lines
+    never look like such a heading: it would speak as another source."""
+    return "\n\n".join(
+        f"[{n}] {title} — {url}\n{_HEAD.sub(' ', content)}" for n, (url, title, content) in enumerate(rows, 1)
+    )

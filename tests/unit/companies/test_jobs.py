@@ -9,6 +9,8 @@ from dataclasses import replace
 import pytest
 from research_standin import SCHEMA, Weather, facts, hides
 
+from quarterdeck.agents.companies import feeding
+from quarterdeck.agents.companies.models import Job
 from quarterdeck.keel.errors import Denied, Refusal
 from quarterdeck.keel.identity import APPROVE, READ, Caller
 
@@ -131,6 +133,48 @@ async def test_a_budget_stops_a_job_and_more_of_it_goes_on(run: Run) -> None:
         assert {one.n: one for one in await office.jobs.results("b")}.items() >= done.items()
 
 
+async def test_a_budget_stops_a_job_whose_prices_are_not_known(run: Run, weather: Weather) -> None:
+    weather.price = None
+    async with run() as office:
+        await office.jobs.submit([f"Company {n}" for n in range(60)], SCHEMA, id="b", budget=0.03, by=KIM)
+        job = await ended(office, "b")
+    assert job.state == "stopped"
+    assert "cannot be kept where no price is known" in job.why
+    assert 10 <= job.done <= 20
+
+
+async def test_companies_without_a_price_use_up_a_budget_like_the_others(run: Run, weather: Weather) -> None:
+    weather.unpriced = "odd"
+    names = [f"odd Company {n}" if n % 2 else f"Company {n}" for n in range(80)]
+    async with run() as office:
+        await office.jobs.submit(names, SCHEMA, id="b", budget=0.08, by=KIM)
+        job = await ended(office, "b")
+    assert job.state == "stopped"
+    assert job.done <= 50, "about forty companies cost that, whether or not their prices are told"
+
+
+async def test_companies_that_fail_for_nothing_do_not_make_the_others_look_cheap(run: Run, weather: Weather) -> None:
+    weather.latency_s = {"extract_data": 0.3}
+    names = [f"cursed {n}" for n in range(9)] + [f"Company {n}" for n in range(90)]
+    async with run() as office:
+        await office.jobs.submit(names, SCHEMA, id="b", budget=0.03, by=KIM)
+        job = await ended(office, "b")
+    assert job.state == "stopped"
+    assert job.cost is not None and job.cost <= 0.03 + 10 * 0.004
+
+
+async def test_what_was_paid_for_a_failure_counts_once_among_the_companies_that_are_done(
+    run: Run, weather: Weather
+) -> None:
+    names = ["cursed one", "Company 1", "Company 2"]
+    async with run() as office:
+        await office.jobs.submit(names, SCHEMA, id="j", by=KIM)
+        assert (await ended(office, "j")).unpriced == 0
+        await office.jobs.submit(names, SCHEMA, id="j", by=KIM)
+        job = await ended(office, "j")
+        assert (job.done, job.failed, job.unpriced) == (3, 1, 0)
+
+
 async def test_a_cost_that_is_not_known_is_not_made_up(run: Run, weather: Weather) -> None:
     weather.price = None
     async with run() as office:
@@ -157,6 +201,74 @@ async def test_cancelling_starts_no_more_keeps_what_is_done_and_the_same_id_goes
         job = await ended(office, "c")
         assert (job.state, job.done, job.good) == ("completed", 24, 24)
     assert max(Counter(line for line in weather.calls if line.startswith("research")).values()) == 1
+
+
+async def test_a_cancelled_job_goes_on_while_its_last_companies_still_end(
+    run: Run, weather: Weather, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "LOOK_S", 0.02)
+    weather.latency_s = {"": 0.2}
+    broken: list[str] = []
+    room = feeding.Feeder._room
+
+    def watched(self: feeding.Feeder, job: Job) -> int:
+        try:
+            return room(self, job)
+        except KeyError as error:
+            broken.append(str(error))
+            raise
+
+    monkeypatch.setattr(feeding.Feeder, "_room", watched)
+    async with run(window=4) as office:
+        for _ in range(3):
+            await office.jobs.submit(NAMES, SCHEMA, id="c", by=KIM)
+            await asyncio.sleep(0.1)
+            await office.jobs.cancel("c", by=KIM)
+        await office.jobs.submit(NAMES, SCHEMA, id="c", by=KIM)
+        job = await ended(office, "c")
+        assert (job.state, job.good, broken) == ("completed", 24, [])
+    assert max(Counter(line for line in weather.calls if line.startswith("research")).values()) == 1
+
+
+async def test_a_schema_that_nobody_can_read_stops_a_job_before_anything_is_searched(
+    run: Run, weather: Weather
+) -> None:
+    async with run() as office:
+        await office.jobs.submit(NAMES, {**SCHEMA, "not": {"required": ["x"]}}, id="s", by=KIM)
+        job = await ended(office, "s")
+    assert (job.state, job.done, weather.calls) == ("stopped", 0, [])
+    assert "uses `not`" in job.why
+
+
+async def test_a_job_taken_up_anew_does_nothing_again_that_was_still_in_work(
+    run: Run, weather: Weather, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weather.latency_s = {"research_company": 1.0}
+    async with run(window=20) as office:
+        await office.jobs.submit(NAMES, SCHEMA, id="c", by=KIM)
+        async with asyncio.timeout(20):
+            while weather.most.get("research_company", 0) < 12:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await office.jobs.cancel("c", by=KIM)
+        monkeypatch.setattr(feeding, "AT_FIRST", 2)
+        monkeypatch.setattr(feeding, "MORE_A_S", 0)
+        await office.jobs.submit(NAMES, SCHEMA, id="c", by=KIM)
+        job = await ended(office, "c")
+        assert (job.state, job.good) == ("completed", 24)
+    assert max(Counter(line for line in weather.calls if line.startswith("research")).values()) == 1
+
+
+async def test_a_job_named_like_another_flow_is_refused_and_keeps_nobody_from_starting_again(run: Run) -> None:
+    taken = "0123-4567-89ab"
+    async with run() as office:
+        await office.engine.start("companies.asked", {"asked": {}, "caller": "lee", "scopes": []}, id=taken)
+        with pytest.raises(Refusal, match="another kind"):
+            await office.jobs.submit(NAMES, SCHEMA, id=taken, by=KIM)
+    async with run() as office:
+        await office.jobs.submit(NAMES[:1], SCHEMA, id="j", by=KIM)
+        assert (await ended(office, "j")).state == "completed"
+        job = await office.jobs.status(taken)
+        assert (job.state, "another kind" in job.why) == ("failed", True)
 
 
 async def test_a_job_stops_when_every_company_fails_and_goes_on_when_that_is_mended(run: Run, weather: Weather) -> None:

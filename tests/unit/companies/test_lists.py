@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import json
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import openpyxl
@@ -19,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quarterdeck.agents.companies import rows as reading
 from quarterdeck.agents.companies.lists import read_list
 from quarterdeck.agents.companies.names import LONGEST
 from quarterdeck.keel.errors import Refusal
@@ -178,6 +181,60 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         read_list(tmp_path / "nothing.csv")
     with pytest.raises(Refusal, match="is a folder"):
         read_list(tmp_path)
+
+
+def remade(path: Path, changes: Callable[[str, str], str]) -> Path:
+    """The workbook with its parts rewritten."""
+    made = path.with_name(f"hostile {path.name}")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, changes(name, old.read(name).decode()))
+    return made
+
+
+def test_a_row_that_gives_itself_a_huge_number_is_not_waited_for(tmp_path: Path) -> None:
+    plain = book(tmp_path / "a.xlsx", [["Company"], ["Acme"], ["Globex"]])
+    path = remade(plain, lambda _, text: text.replace('r="3"', 'r="99999999999"').replace("A3", "A99999999999"))
+    command = [sys.executable, "-c", "import sys; from quarterdeck.agents.companies.lists import read_list as r\n"
+               "print(list(r(sys.argv[1])))", str(path)]  # fmt: skip
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == "['Acme']\n"
+
+
+def test_what_a_workbook_makes_its_reader_hold_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MOST_HELD", 100_000)
+    path = remade(
+        book(tmp_path / "a.xlsx", [["Company"], ["Acme"]]),
+        lambda name, text: text + " " * 200_000 if name == "xl/styles.xml" else text,
+    )
+    with pytest.raises(Refusal, match="unpacks to more than can be read"):
+        read_list(path)
+
+
+def test_a_sheet_that_is_broken_from_its_start_is_said(tmp_path: Path) -> None:
+    path = remade(
+        book(tmp_path / "a.xlsx", [["Company"], ["Acme"]]),
+        lambda name, text: text[: len(text) // 3] if "sheet1" in name else text,
+    )
+    with pytest.raises(Refusal, match=r"broken|no company name"):
+        read_list(path)
+
+
+def test_a_parquet_file_without_columns_is_said(tmp_path: Path) -> None:
+    pq.write_table(pyarrow.table({}), tmp_path / "none.parquet")
+    with pytest.raises(Refusal, match="has no columns"):
+        read_list(tmp_path / "none.parquet")
+
+
+def test_a_full_disk_is_said_before_anything_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "list.txt").write_text("Acme\n" * 3)
+
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(Refusal, match="No space left on device"):
+        read_list(tmp_path / "list.txt")
 
 
 def test_broken_json_lines_are_told_and_the_others_read(tmp_path: Path) -> None:

@@ -168,6 +168,30 @@ async def test_a_passing_error_is_tried_elsewhere_and_a_final_one_is_not_tried_a
             await made.call("j", "j/3", asks("c3"))
 
 
+async def test_a_call_gives_up_soon_when_it_was_not_told_when_to_come_again(workers: Open) -> None:
+    async with workers("a", vain_s=0.02) as (made, one):
+        one["a"].says = ["Try again: it answered 503."] * 8
+        with pytest.raises(Refusal, match=r"it answered 503\. That was so [2-5] times"):
+            await made.call("j", "j/1", asks("c"))
+
+
+async def test_a_call_waits_as_it_is_told_unless_nobody_gets_through(
+    workers: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "DOWN_S", 0.15)
+    async with workers("a") as (made, one):
+        one["a"].says = ["Try again in 0.1 s: it is left alone."] * 8
+        with pytest.raises(Refusal, match=r"left alone\. That was so 3 times"):
+            await made.call("j", "j/1", asks("c1"))
+        one["a"].says = ["Try again in 0.1 s: the limit is used up."] * 9
+        waits = asyncio.create_task(made.call("j", "j/2", asks("c2")))
+        await until(lambda: len(one["a"].says) < 9, "it was told to wait")
+        said, one["a"].says = one["a"].says, []
+        await made.call("j", "j/3", asks("another gets through"))
+        one["a"].says = said
+        assert (await waits)["company"] == "c2"
+
+
 async def test_a_call_that_hangs_is_stopped_and_made_again(workers: Open) -> None:
     async with workers("a") as (made, one):
         for n in range(pool.FEW):

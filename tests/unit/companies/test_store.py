@@ -76,6 +76,27 @@ async def test_a_result_is_written_and_counted_once_however_often_it_comes(store
     assert await store.state_of("other", 0) == ""
 
 
+async def test_a_page_that_writes_of_nul_spoils_no_result(store: Store) -> None:
+    await begun(store)
+    said = {"ceo": r'the escape \u0000, or "\\u0000"' + "\0", "city": "\0\0"}
+    await store.put(result(0, data=said, fields=[{"passage": r"\u0000"}]), 0, {"sources": [r"\u0000"]})
+    (found,) = await store.results("j", -1, 9, newest=False)
+    assert found.data == {"ceo": r'the escape \u0000, or "\\u0000"', "city": ""}
+    assert found.fields == [{"passage": r"\u0000"}]
+    assert await store.notes("j", 0) == {"sources": [r"\u0000"]}
+
+
+@pytest.mark.parametrize("poison", [{"data": {"ceo": "half \ud800"}}, {"tokens": 10**30}])
+async def test_what_cannot_be_stored_takes_nobody_with_it(store: Store, poison: dict[str, Any]) -> None:
+    await begun(store)
+    puts = [store.put(result(n, **(poison if n == 3 else {})), 0) for n in range(6)]
+    stored = await asyncio.gather(*puts, return_exceptions=True)
+    assert stored[:3] + stored[4:] == [True] * 5
+    assert isinstance(stored[3], Refusal)
+    assert str(stored[3]).startswith("This cannot be stored")
+    assert [one.n for one in await store.results("j", -1, 9, newest=False)] == [0, 1, 2, 4, 5]
+
+
 async def test_what_failed_waits_again_when_a_job_is_taken_up_once(store: Store) -> None:
     await begun(store)
     for n in range(12):

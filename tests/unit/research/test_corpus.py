@@ -12,6 +12,7 @@ from fastmcp import Client
 
 from quarterdeck.keel.settings import ResearchSettings, Settings
 from quarterdeck.research import corpus as corpus_module
+from quarterdeck.research import folders
 from quarterdeck.research.server import create_server
 
 
@@ -53,6 +54,29 @@ async def search(server: Client[Any], query: str, **arguments: Any) -> list[str]
     result = await server.call_tool("search_web", {"query": query, **arguments})
     assert result.structured_content is not None
     return [row["url"] for row in result.structured_content["results"]]
+
+
+async def test_a_page_that_breaks_its_reader_hides_no_other(
+    tmp_path: Path, pages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = '{"@type": "Organization", "name": "Aaa \\ud800 Halfway"}'
+    (pages / "aaa.html").write_text(f"<script type='application/ld+json'>{half}</script><p>Halfway houses of Aaa.</p>")
+    (pages / "aab.jsonl").write_text('{"title": "Surrogate \\udfff Ltd", "text": "Surrogates."}')
+    (pages / "aac.md").write_text("# Breaker")
+    page = folders._page
+
+    def broken(text: str, kind: str, own: str, stem: str) -> folders.Document:
+        if stem == "aac":
+            raise OverflowError("year 300000 is out of range")
+        return page(text, kind, own, stem)
+
+    monkeypatch.setattr(folders, "_page", broken)
+    async with client(tmp_path, pages) as server:
+        assert (await search(server, "who founded Acme"))[0] == "https://acme.example/about"
+        assert await search(server, "Halfway houses") == ["corpus://pages/aaa.html"]
+        assert await search(server, "Surrogates") == ["corpus://pages/aab.jsonl#1"]
+        told = await server.call_tool("list_sources", {})
+    assert "aac.md cannot be read (OverflowError)" in str(told.structured_content)
 
 
 async def test_every_kind_of_file_is_found_by_what_it_says(tmp_path: Path, pages: Path) -> None:

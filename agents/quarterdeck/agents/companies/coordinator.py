@@ -72,7 +72,7 @@ def checked(options: Json) -> Json:
     for name in ("max_iterations", "max_queries", "priority"):
         if name in options:
             value = options[name]
-            if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+            if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
                 raise Refusal(f"`{name}` must be a whole number.")
             options[name] = int(value)
     if isinstance(options.get("budget"), bool) or not isinstance(options.get("budget", 0.0), int | float):

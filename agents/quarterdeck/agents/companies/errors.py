@@ -19,6 +19,10 @@ class Passing(Refusal):
         self.after_s = after_s
 
 
+class GivenUp(Refusal):
+    """What passes by itself and did not, however often it was tried."""
+
+
 class Busy(Passing):
     """A worker that has its hands full; it is well."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quarterdeck.agents.companies import company
+from quarterdeck.agents.companies.errors import GivenUp
 from quarterdeck.agents.companies.models import Job, Result
 from quarterdeck.agents.companies.outfit import Office, office
 from quarterdeck.agents.companies.store import Waiting
@@ -60,7 +61,7 @@ async def _feed(id: str, round: int) -> dict[str, Any]:
         own.over.append(flows.flow_id())
         return ended
     finally:
-        own.feeding.pop(id, None)
+        own.feeding.pop(feeder.key, None)
         for task in feeder.work:
             task.cancel()
         await asyncio.gather(*feeder.work, return_exceptions=True)
@@ -82,10 +83,16 @@ class Feeder:
     """Why no further company is started."""
     ended: list[str] = field(default_factory=list)
 
+    @property
+    def key(self) -> str:
+        """Its place among those who feed: while what was cancelled ends, the job may be taken up anew."""
+        return f"{self.id}+{self.round}"
+
     async def run(self) -> dict[str, Any]:
         store = self.own.store
-        self.own.feeding[self.id] = (await self.own.spec(self.id))["weight"]
+        self.own.feeding[self.key] = (await self.own.spec(self.id))["weight"]
         await store.update(self.id, "state = 'queued' AND round = :round", state="running", round=self.round)
+        self.why = await self._unanswerable()
         looked, room, budget = 0.0, 0, False
         while True:
             if budget or time.monotonic() - looked >= LOOK_S:
@@ -97,7 +104,9 @@ class Feeder:
                     await self._end("cancelled", "its task was cancelled")
                     break
                 room, budget = self._room(entry.job), entry.job.budget is not None
-            while not self.why and len(self.work) < room and (item := await self._next()) is not None:
+            # Each failure in a row takes a place: when it is not the companies, few more are begun.
+            free = max(1, room - self.failed_in_a_row) if room else 0
+            while not self.why and len(self.work) < free and (item := await self._next()) is not None:
                 self.work[asyncio.create_task(self._one(item))] = item
             if not self.work and (self.why or not (self.page or self.more)):
                 await self._end("stopped" if self.why else "completed", self.why)
@@ -117,6 +126,20 @@ class Feeder:
         await self._forget()
         return {"job": self.id, "why": self.why}
 
+    async def _unanswerable(self) -> str:
+        """Why nobody can answer what this job asks for: heard from a judge before any search is paid for."""
+        entry = await self.own.store.entry(self.id)
+        if entry is None or entry.job.done or entry.job.total < 2:
+            return ""
+        asked = {"company_name": "Example", "extraction_schema": entry.spec["schema"], "extracted_data": {}}
+        try:
+            await self.own.pools["reflection"].call(self.id, f"{self.key}/schema", {**asked, "mode": "rules"})
+        except GivenUp:
+            return ""
+        except Refusal as error:
+            return clip(str(error), 500)
+        return ""
+
     async def _next(self) -> Waiting | None:
         if not self.page and self.more:
             self.page = (await self.own.store.waiting(self.id, self.after, PAGE))[::-1]
@@ -130,17 +153,29 @@ class Feeder:
     def _room(self, job: Job) -> int:
         """This job's share of the window; less when the budget is nearly used up."""
         weights = self.own.feeding
-        room = max(2, int(self.own.settings.companies.window * weights[self.id] / sum(weights.values())))
+        room = max(2, int(self.own.settings.companies.window * weights[self.key] / sum(weights.values())))
         room = min(room, AT_FIRST + int(MORE_A_S * (time.monotonic() - self.began)))
         if job.budget is None:
             return room
-        spent, priced = job.cost or 0.0, job.done - job.unpriced
+        # What failed early cost little, and what has no price cost something: neither makes the others cheaper.
+        spent, found = job.cost or 0.0, job.good + job.incomplete
+        priced = found - job.unpriced
         if spent >= job.budget:
             self.why = f"the budget of {job.budget:g} USD is used up ({spent:.4g} USD)"
             return 0
-        if not priced:
+        if priced <= 0:
+            if found >= CAREFUL:
+                self.why = (
+                    f"a budget of {job.budget:g} USD cannot be kept where no price is known: set [research.prices] and "
+                    "[model.prices], or submit it without a budget"
+                )
+                return 0
             return min(room, CAREFUL)
         mean = spent / priced
+        spent += mean * job.unpriced
+        if spent >= job.budget:
+            self.why = f"the budget of {job.budget:g} USD is used up (about {spent:.4g} USD, some prices are not known)"
+            return 0
         affordable = int((job.budget - spent) / mean) if mean > 0 else room
         if affordable < 1 and not self.work:
             self.why = f"the budget of {job.budget:g} USD leaves too little for another company ({spent:.4g} USD spent)"
@@ -149,6 +184,9 @@ class Feeder:
     async def _one(self, item: Waiting) -> str:
         """Have a company done, here or where its flow already runs. How it ended."""
         id = f"{self.id}/{item.n}" + (f".{item.tries}" if item.tries else "")
+        # What was in work when the job was cancelled may have ended since the list was read, and its flow be forgotten.
+        if self.round > 1 and (state := await self.own.store.state_of(self.id, item.n)) != "waiting":
+            return "" if state != "failed" else state
         argument = {"job": self.id, "n": item.n, "name": item.name, "tries": item.tries}
         await self.own.engine.start(company.NAME, argument, id=id)
         try:
@@ -164,6 +202,11 @@ class Feeder:
             failed = Result(item.n, item.name, "failed", problem=problem, finished=time.time())
             await self.own.store.put(failed, item.tries)
             result = {"state": "failed", "problem": problem}
+        except Refusal:
+            state = await self.own.store.state_of(self.id, item.n)
+            if state == "waiting":
+                raise
+            result = {"state": state, "problem": ""}
         self.ended.append(id)
         return str(result["problem"]) or "failed" if result["state"] == "failed" else ""
 

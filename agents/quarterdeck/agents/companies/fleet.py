@@ -19,6 +19,7 @@ from quarterdeck.keel.settings import HttpSettings, Settings
 
 BESIDE = ("research", "extraction", "reflection")
 """Workers that may run in processes beside the coordinator; the store stays with it."""
+LONG_S = 120.0
 
 
 def addresses(settings: Settings, worker: str) -> list[str]:
@@ -95,5 +96,8 @@ async def hired(
                 instances = [Instance(f"{hop.BESIDE}/{worker}", hop.client(path, "", n), n) for path, n in given]
             else:
                 instances = [Instance(f"{hop.HERE}/{worker}", hop.client(app, token, number), number)]
-            pools[worker] = await stack.enter_async_context(Pool(worker, instances, timeout_s))
+            pool = Pool(worker, instances, timeout_s)
+            if worker == "storage":  # its database may be starting again, and what was found must not be lost
+                pool.vain_s = LONG_S
+            pools[worker] = await stack.enter_async_context(pool)
         yield pools

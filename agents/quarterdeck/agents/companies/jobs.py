@@ -16,6 +16,7 @@ import asyncio
 import builtins
 import hashlib
 import json
+import logging
 import re
 import secrets
 import time
@@ -30,6 +31,7 @@ from quarterdeck.agents.companies.store import Entry, Store
 from quarterdeck.keel.answers import plain
 from quarterdeck.keel.errors import Denied, Refusal
 from quarterdeck.keel.flowbells import Bells, rung
+from quarterdeck.keel.flows import FlowTaken
 from quarterdeck.keel.identity import APPROVE, CHANGE, Caller
 from quarterdeck.keel.settings import Settings
 
@@ -42,6 +44,7 @@ LARGEST_SCHEMA = 100_000
 LOADING_S = 30.0
 """A submission that has stored nothing for so long was interrupted."""
 MOST_PRIORITY = 4
+log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -81,7 +84,8 @@ class Jobs:
         id = id or f"job-{secrets.token_hex(6)}"
         if not _ID.fullmatch(id):
             raise Refusal(f"{plain(id)[:40]!r} cannot be a job's id: up to 64 letters, digits and ._- please.")
-        spec = checked_spec(schema, max_iterations, max_queries, provider, mode)
+        # A large schema takes a second to check, and others are served meanwhile.
+        spec = await asyncio.to_thread(checked_spec, schema, max_iterations, max_queries, provider, mode)
         if not -MOST_PRIORITY <= priority <= MOST_PRIORITY:
             raise Refusal(f"`priority` is a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}.")
         if budget is not None and not 0 < budget < 1e9:
@@ -143,7 +147,11 @@ class Jobs:
         if entry.job.ended or entry.loading:
             return
         argument = {"job": entry.job.id, "round": entry.round}
-        id = await self._engine.start(feeding.NAME, argument, id=_flow(entry))
+        try:
+            id = await self._engine.start(feeding.NAME, argument, id=_flow(entry))
+        except FlowTaken as error:
+            await self._store.update(entry.job.id, "state = 'queued'", state="failed", why=f"{error} Choose another id")
+            raise
         if id in self._engine.running:
             return
         if (await self._engine.status(id)).state in ("failed", "cancelled"):
@@ -153,14 +161,17 @@ class Jobs:
         """Go on with jobs that have no flow, such as when a crash came between storing and starting."""
         for state in ("queued", "running"):
             for entry in await self._store.entries(PAGE, state=state):
-                await self._run(entry)
+                try:
+                    await self._run(entry)
+                except Refusal as error:  # no matter of the other jobs
+                    log.warning("job %s does not go on: %s", entry.job.id, error)
 
     async def status(self, id: str, *, by: Caller | None = None) -> Job:
         """Raises Refusal ("There is no job …") also for a job that is not `by`'s, unless `by` may approve."""
         return (await self._entry(id, by)).job
 
     async def _entry(self, id: str, by: Caller | None = None) -> Entry:
-        entry = await self._store.entry(id)
+        entry = await self._store.entry(id) if _ID.fullmatch(id) else None
         if entry is None or (by is not None and APPROVE not in by.scopes and entry.job.by != by.id):
             raise Refusal(f"There is no job {plain(id)[:64]!r}.")
         return entry
@@ -270,7 +281,8 @@ def checked_spec(schema: Any, max_iterations: int, max_queries: int, provider: s
             'The schema must be a JSON schema of an object, like {"properties": {"ceo": {"type": "string"}}}.'
         )
     try:
-        text = json.dumps(schema, allow_nan=False)
+        text = json.dumps(schema, allow_nan=False, ensure_ascii=False)
+        text.encode()
         if len(text) > LARGEST_SCHEMA:
             raise Refusal(f"The schema is larger than {LARGEST_SCHEMA // 1000} kB. Ask for less at once.")
         Draft202012Validator.check_schema(schema)
@@ -285,7 +297,7 @@ def checked_spec(schema: Any, max_iterations: int, max_queries: int, provider: s
         raise Refusal("`max_queries` is a whole number from 1 to 10.")
     if mode not in ("auto", "rules", "model"):
         raise Refusal("`mode` is auto, rules or model.")
-    if len(provider) > 60:
+    if len(provider) > 60 or not provider.isprintable():
         raise Refusal("`provider` is the name of a search provider; leave it empty for the usual ones.")
     return {
         "schema": schema, "max_iterations": max_iterations, "max_queries": max_queries, "provider": provider,

@@ -92,6 +92,9 @@ def read_list(source: Path | str, column: str = "") -> CompanyList:
         try:
             companies = CompanyList(shown, kind, spool, found)
             _collect(companies, rows)
+        except OSError as error:
+            spool.close()
+            raise _no_room(error) from None
         except BaseException:
             spool.close()
             raise
@@ -172,9 +175,19 @@ def _from_stdin(folder: Path) -> Path:
     if sys.stdin is None or sys.stdin.isatty():
         raise Refusal("`-` reads names from a pipe, such as `cut -f2 list.tsv | quarterdeck companies run - …`.")
     path = folder / "stdin"
-    with path.open("wb") as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
+    try:
+        with path.open("wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
+    except OSError as error:
+        raise _no_room(error) from None
     return path
+
+
+def _no_room(error: OSError) -> Refusal:
+    return Refusal(
+        f"The names cannot be read into {tempfile.gettempdir()}: {error.strerror or type(error).__name__}. Make room "
+        "there, or set TMPDIR to another folder."
+    )
 
 
 def _refuse_unreadable(path: Path, shown: str) -> None:

@@ -27,12 +27,17 @@ from typing import Any
 import httpx
 
 from quarterdeck.agents.companies import hop
-from quarterdeck.agents.companies.errors import Busy, Faulty, Lost, Passing
+from quarterdeck.agents.companies.errors import Busy, Faulty, GivenUp, Lost, Passing
 from quarterdeck.agents.companies.queue import Queue
 from quarterdeck.keel.errors import Refusal
 
 TRIES = 8
 """Errors of the passing kind before a call is given up."""
+VAIN_S = 10.0
+"""Pauses of our own choice that a call makes before it is given up."""
+DOWN_S, TOLD_S = 45.0, 600.0
+"""A call that is told when to come again is given up after pauses of so long: while nobody gets through, and while
+others do. Who comes when nobody got through for so long waits once."""
 MOST_LOST = 40
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 PATIENCE_S = 900.0
@@ -88,9 +93,12 @@ class Pool:
     timeout_s: float
     floor_s: float = FLOOR_S
     patience_s: float = PATIENCE_S
+    vain_s: float = VAIN_S
     calls: int = 0
     again: int = 0
     cut: int = 0
+    _vain_since: float = 0.0
+    """Since when nobody got through; 0 while somebody does."""
     _queue: Queue[Instance] = field(default_factory=Queue)
     _took: deque[float] = field(default_factory=lambda: deque(maxlen=MANY))
     _air: set[_Flight] = field(default_factory=set)
@@ -124,6 +132,8 @@ class Pool:
         text = json.dumps(data, ensure_ascii=False)
         mark = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
         tries = lost = cuts = full = 0
+        vain_s = told_s = 0.0
+        calls = self.calls
         last: Instance | None = None
         while True:
             number = tries + cuts + full  # work that failed or hung is begun anew, work whose connection broke is not
@@ -137,19 +147,26 @@ class Pool:
             except Lost as error:
                 lost += 1
                 if lost >= MOST_LOST:
-                    raise Refusal(f"{error} That was so {lost} times.") from None
+                    raise GivenUp(f"{error} That was so {lost} times.") from None
                 pause = _pause(max(0, lost - 2))
             except TimeoutError:
                 cuts += 1
                 self.cut += 1
                 if cuts >= TRIES:
-                    raise Refusal(f"The {self.name} agents did not answer in time, {cuts} times.") from None
+                    raise GivenUp(f"The {self.name} agents did not answer in time, {cuts} times.") from None
                 pause = 0.0
             except Passing as error:
                 tries += 1
-                if tries >= TRIES:
-                    raise Refusal(f"{error} That was so {tries} times.") from None
+                self._vain_since = self._vain_since or self._loop.time()
+                if error.after_s:
+                    down = self.calls == calls and self._loop.time() - self._vain_since >= DOWN_S
+                    hopeless = told_s > 0 and (down or told_s >= (DOWN_S if self.calls == calls else TOLD_S))
+                else:
+                    hopeless = tries >= TRIES or (vain_s >= self.vain_s and not isinstance(error, Faulty))
+                if hopeless:
+                    raise GivenUp(f"{error} That was so {tries} times.") from None
                 pause = max(error.after_s, _pause(tries))
+                told_s, vain_s = (told_s + pause, vain_s) if error.after_s else (told_s, vain_s + pause)
             finally:
                 self._release(last)
             self.again += 1
@@ -180,6 +197,7 @@ class Pool:
         finally:
             self._air.discard(flight)
         self._took.append(self._loop.time() - began)
+        self._vain_since = 0.0
         self._well(one)
         one.calls += 1
         self.calls += 1
@@ -203,7 +221,7 @@ class Pool:
                     minutes = (
                         f"{self.patience_s / 60:.0f} minutes" if self.patience_s >= 120 else f"{self.patience_s:g} s"
                     )
-                    raise Refusal(f"No {self.name} agent could be reached for {minutes}. Start one, then go on.")
+                    raise GivenUp(f"No {self.name} agent could be reached for {minutes}. Start one, then go on.")
         except BaseException:
             if not place.cancel() and not place.cancelled():
                 self._release(place.result())

@@ -11,7 +11,7 @@ from typing import Any
 
 from quarterdeck.agents.companies.models import Job, Result
 
-FORMULA = ("=", "+", "-", "@", "\t")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """How a cell begins that a spreadsheet would carry out."""
 
 

@@ -40,7 +40,9 @@ KINDS = {
 MOST_LINES = 50
 """Lines that one quoted field may run over."""
 LONGEST_LINE = 1_000_000
-MOST_UNPACKED = 4 * 2**30
+MOST_UNPACKED, MOST_HELD = 4 * 2**30, 512 * 2**20
+SHEET_ROWS = 1_048_576
+"""No sheet has more; a row that gives itself a higher number would be waited for for years."""
 DELIMITERS = {"csv": ",;\t|", "tsv": "\t"}
 
 
@@ -299,6 +301,8 @@ def _from_parquet(path: Path, shown: str, column: str) -> tuple[str, Iterator[Ro
     try:
         file = pq.ParquetFile(path)
         titles = file.schema_arrow.names
+        if not titles:
+            raise Refusal(f"{shown} has no columns. Make it anew, or save it as csv.")
     except (pyarrow.ArrowException, OSError):
         raise Refusal(f"{shown} is a broken parquet file. Make it anew, or save it as csv.") from None
     at, name, _ = choose(titles, column, shown) if column or len(titles) > 1 else (0, titles[0], True)
@@ -324,15 +328,22 @@ def _from_xlsx(path: Path, shown: str, column: str) -> tuple[str, Iterator[Row]]
         raise Refusal(missing(shown)) from None
     try:
         with zipfile.ZipFile(path) as packed:
-            if sum(one.file_size for one in packed.infolist()) > MOST_UNPACKED:
-                raise Refusal(f"{shown} unpacks to more than {MOST_UNPACKED / 2**30:.0f} GB. Save it as csv.")
+            parts = packed.infolist()
+            # Sheets are read row by row; the rest, such as the texts they share, is held in memory.
+            held = sum(one.file_size for one in parts if not one.filename.startswith("xl/worksheets/"))
+            if sum(one.file_size for one in parts) > MOST_UNPACKED or held > MOST_HELD:
+                raise Refusal(f"{shown} unpacks to more than can be read. Save it as csv.")
         book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
         sheets = [book[name] for name in book.sheetnames if hasattr(book[name], "iter_rows")]
     except Refusal:
         raise
     except Exception:  # whatever a broken workbook makes the reader stumble over
         raise Refusal(f"{shown} is a broken xlsx file. Save it anew, or as csv.") from None
-    sheet, first = _sheet(sheets)
+    try:
+        sheet, first = _sheet(sheets)
+    except Exception:
+        book.close()
+        raise Refusal(f"{shown} is a broken xlsx file. Save it anew, or as csv.") from None
     if sheet is None or first is None:
         book.close()
         return "", iter(())
@@ -342,7 +353,9 @@ def _from_xlsx(path: Path, shown: str, column: str) -> tuple[str, Iterator[Row]]
     def read() -> Iterator[Row]:
         number = line
         try:
-            rows: Iterable[tuple[object, ...]] = sheet.iter_rows(min_row=line + is_header, values_only=True)
+            rows: Iterable[tuple[object, ...]] = sheet.iter_rows(
+                min_row=line + is_header, max_row=SHEET_ROWS, values_only=True
+            )
             for number, cells in enumerate(rows, start=line + is_header):
                 yield _of_value(number, cells[at] if len(cells) > at else None)
         except Exception:  # the rest of the sheet is broken: what came before it stands

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -73,12 +74,19 @@ class Waiting:
     tries: int
 
 
+class Unfit(Refusal):
+    """What was handed over is nothing that any database holds."""
+
+
+_Waiter = tuple[dict[str, Any], bytes | None, asyncio.Future[bool]]
+
+
 class Store:
     def __init__(self, settings: Settings) -> None:
         self.database = Database(settings)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="companies-write")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="companies-read")
-        self._queue: list[tuple[dict[str, Any], bytes | None, asyncio.Future[bool]]] = []
+        self._queue: list[_Waiter] = []
         self._writing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -148,6 +156,8 @@ class Store:
                 taken = db.execute(
                     sa.text(
                         "UPDATE company_jobs SET state = 'queued', why = '', round = round + 1,"
+                        " priced = priced - (SELECT count(*) FROM company_results WHERE job = :id"
+                        " AND state = 'failed' AND cost IS NOT NULL),"
                         f" failed = 0, started = :now, updated = :now{sets} WHERE id = :id"
                         " AND state IN ('completed', 'cancelled', 'stopped', 'failed')"
                     ),
@@ -233,16 +243,25 @@ class Store:
     async def _commit(self) -> None:
         while self._queue:
             batch, self._queue = self._queue[:MOST_AT_ONCE], self._queue[MOST_AT_ONCE:]
-            try:
-                stored = await self._write(self._put_all, [(values, body) for values, body, _ in batch])
-            except Exception as error:
-                for _, _, done in batch:
-                    if not done.done():
-                        done.set_exception(error)
-            else:
-                for (_, _, done), new in zip(batch, stored, strict=True):
-                    if not done.done():
-                        done.set_result(new)
+            await self._commit_all(batch)
+
+    async def _commit_all(self, batch: list[_Waiter]) -> None:
+        try:
+            stored = await self._write(self._put_all, [(values, body) for values, body, _ in batch])
+        except Unfit as error:
+            if len(batch) > 1:  # the fault of one of them, and no matter of the others
+                for one in batch:
+                    await self._commit_all([one])
+            elif not batch[0][2].done():
+                batch[0][2].set_exception(error)
+        except Exception as error:
+            for _, _, done in batch:
+                if not done.done():
+                    done.set_exception(error)
+        else:
+            for (_, _, done), new in zip(batch, stored, strict=True):
+                if not done.done():
+                    done.set_result(new)
 
     def _put_all(self, batch: list[tuple[dict[str, Any], bytes | None]]) -> list[bool]:
         stored: list[bool] = []
@@ -316,12 +335,15 @@ class Store:
     async def _in(self, threads: ThreadPoolExecutor, do: Callable[..., T], *args: Any) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(threads, do, *args)
+        except (sa.exc.DataError, OverflowError, UnicodeEncodeError) as error:
+            raise Unfit("This cannot be stored: it holds half a character, or a number beyond all bounds.") from error
         except (SQLAlchemyError, OSError) as error:
             raise self.database.unusable(error) from error
         except RuntimeError:
             raise Refusal("The store of results is closed.") from None
 
 
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _COUNTED = ("complete", "incomplete", "failed", "iterations", "tokens", "cost", "priced")
 
 
@@ -330,7 +352,9 @@ def _at(id: str) -> dict[str, Any]:
 
 
 def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\\u0000", "")  # PostgreSQL cannot store it
+    """Without NUL, which no reader wants; a page that only writes down its escape keeps it."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _NUL.sub(r"\1", text) if "\\u0000" in text else text
 
 
 def _entry(row: dict[str, Any], lately: int) -> Entry:

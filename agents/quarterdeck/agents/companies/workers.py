@@ -21,6 +21,8 @@ SERVER = "research"
 TIMEOUT_S = {"research": 120.0, "extraction": 60.0, "reflection": 30.0, "storage": 30.0}
 """What each worker says it may take."""
 AGAIN = "Try again"
+RESTART_S = 5.0
+"""A server that does not answer may be starting again."""
 Json = dict[str, Any]
 
 
@@ -67,7 +69,7 @@ async def _tool(worker: str, tool: str, given: Json) -> Json:
         try:
             said = await tools.call(SERVER, tool, given, timeout_s=TIMEOUT_S[worker])
         except Unreachable as error:
-            raise Refusal(f"{AGAIN}: {error}") from None
+            raise Refusal(f"{AGAIN} in {RESTART_S:g} s: {error}") from None
     return _made(said.data)
 
 
