@@ -53,8 +53,8 @@ def until(look: Callable[[], object], what: str, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def sockets(folder: Path) -> list[Path]:
-    return list(folder.glob("qd-*/*"))
+def folders(folder: Path) -> list[Path]:
+    return [*folder.glob("qd-*"), *folder.glob("pymp-*")]
 
 
 def extracted(bureau: Bureau) -> int:
@@ -70,7 +70,7 @@ def begun(bureau: Bureau, process: subprocess.Popen[bytes], before: int) -> list
 
 def test_processes_beside_do_the_work_and_end_with_it(web: str, tmp_path: Path) -> None:
     bureau = Bureau(tmp_path, web, COUNT, processes=2)
-    before = set(sockets(Path(tempfile.gettempdir())))
+    before = set(folders(Path(tempfile.gettempdir())))
     asked = extracted(bureau)
     process = bureau.start()
     beside = begun(bureau, process, asked)
@@ -79,7 +79,7 @@ def test_processes_beside_do_the_work_and_end_with_it(web: str, tmp_path: Path) 
     assert all(right(row) for row in bureau.rows()), bureau.said()
     assert len(bureau.rows()) == COUNT
     until(lambda: not any(alive(pid) for pid in beside), "all of them end", 20)
-    assert set(sockets(Path(tempfile.gettempdir()))) <= before
+    assert set(folders(Path(tempfile.gettempdir()))) <= before
 
 
 def test_a_worker_process_that_is_killed_is_started_anew_and_nothing_is_lost(web: str, tmp_path: Path) -> None:
@@ -99,12 +99,14 @@ def test_however_the_command_ends_no_worker_outlives_it_and_the_same_command_goe
     web: str, tmp_path: Path, how: signal.Signals
 ) -> None:
     bureau = Bureau(tmp_path, web, COUNT, processes=2)
+    before = set(folders(Path(tempfile.gettempdir())))
     asked = extracted(bureau)
     process = bureau.start()
     beside = begun(bureau, process, asked)
     process.send_signal(how)
     process.wait(30)
     until(lambda: not any(alive(pid) for pid in beside), "all of them end", 20)
+    assert set(folders(Path(tempfile.gettempdir()))) <= before
     again = bureau.start()
     assert again.wait(90) == 0, bureau.said()
     assert "goes on" in bureau.said()

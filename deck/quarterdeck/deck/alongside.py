@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
+from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,9 @@ class _Hand:
         # One process imports, and the workers are copies of it: seconds less than each importing for itself.
         context = prepare()
         self.rope, theirs = context.Pipe()
-        self.process: ForkServerProcess = context.Process(target=_serve, args=(self.settings, str(self.path), theirs))
+        folders = [str(self.path.parent), util.get_temp_dir()]
+        told = (self.settings, str(self.path), folders, theirs)
+        self.process: ForkServerProcess = context.Process(target=_serve, args=told)
         self.process.start()
         theirs.close()
 
@@ -131,19 +134,22 @@ async def _keep(hands: list[_Hand]) -> None:
                     await hand.ready()
 
 
-def _serve(settings: Settings, path: str, rope: Connection[Any, Any]) -> None:
+def _serve(settings: Settings, path: str, folders: list[str], rope: Connection[Any, Any]) -> None:
     """A worker process, from its beginning to its end."""
     import signal
     import threading
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal; who started us decides
-    threading.Thread(target=_end_with, args=(rope,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(rope, folders), daemon=True).start()
     asyncio.run(_work(settings, path, rope))
 
 
-def _end_with(rope: Connection[Any, Any]) -> None:
+def _end_with(rope: Connection[Any, Any], folders: list[str]) -> None:
+    """Wait for the end of who started us, who may have been killed: then what lies about is ours to take away."""
     with suppress(EOFError, OSError):
         rope.recv()
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)  # nothing of ours is worth keeping: the coordinator remembers
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from quarterdeck.agents.companies.merging import Found, merge
+from quarterdeck.agents.companies.merging import Found, merge, ordered
 from quarterdeck.agents.companies.outfit import office
 from quarterdeck.keel import flows
 from quarterdeck.keel.answers import clip
@@ -73,7 +73,7 @@ async def one(argument: Json) -> Json:
         problem = clip(f"not found: {', '.join(missing)}", 1000) if missing else ""
     outcome = {
         "job": argument["job"], "n": argument["n"], "tries": argument["tries"], "company_name": name, "state": state,
-        "data": found.data, "confidence": found.confidence, "iterations": done, "fields": found.fields,
+        "data": ordered(found.data, schema), "confidence": found.confidence, "iterations": done, "fields": found.fields,
         "completeness": float(best.get("completeness_score") or 0), "problem": problem,
         "sources": list(dict.fromkeys(str(one.get("url")) for one in sources)),
         "cost": spent.cost, "tokens": spent.tokens, "notes": {"queries": queries, "sources": sources},

@@ -29,6 +29,17 @@ def merge(earlier: Found, later: Found) -> Found:
     return Found(data, fields, round(confidence, 4))
 
 
+def ordered(value: Any, schema: Any) -> Any:
+    """With its keys in the schema's order, which they lose on their way over A2A."""
+    named = (schema.get("properties") if isinstance(schema, dict) else None) or {}
+    if isinstance(value, dict):
+        names = [*(name for name in named if name in value), *sorted(name for name in value if name not in named)]
+        return {name: ordered(value[name], named.get(name)) for name in names}
+    if isinstance(value, list):
+        return [ordered(one, schema.get("items") if isinstance(schema, dict) else None) for one in value]
+    return value
+
+
 def _objects(earlier: Found, later: Found, old: Json, new: Json, path: str, kept: list[str]) -> Json:
     """Every key of both. `kept` collects the paths whose value is the earlier one."""
     made: Json = {}
