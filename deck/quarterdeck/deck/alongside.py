@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 START_S = 60.0
 END_S = 5.0
 LOOK_S = 0.5
+NOT_STARTED = "A worker process beside this one did not start. Set companies.processes to 0 to do without."
 PRELOAD = [
     "uvicorn",
     "quarterdeck.agents.companies.workers",
@@ -59,79 +60,92 @@ class Hands:
     def __init__(self, hands: list[_Hand]) -> None:
         self._hands = hands
         self.sockets = [str(hand.path) for hand in hands]
+        # In a thread, since it waits for what is imported there, and there is enough to do here meanwhile.
+        self._started = asyncio.create_task(asyncio.to_thread(_start, hands))
+        self._watch = asyncio.create_task(self._keep())
 
     async def ready(self) -> None:
+        try:
+            await asyncio.shield(self._started)
+        except (OSError, EOFError):
+            raise Refusal(NOT_STARTED) from None
         await asyncio.gather(*(hand.ready() for hand in self._hands))
+
+    async def end(self) -> None:
+        self._watch.cancel()
+        await asyncio.gather(self._started, self._watch, return_exceptions=True)
+        for hand in self._hands:
+            hand.let_go()
+        await asyncio.gather(*(asyncio.to_thread(hand.end) for hand in self._hands))
+
+    async def _keep(self) -> None:
+        await asyncio.shield(self._started)
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for hand in self._hands:
+                if hand.process is None or not hand.process.is_alive():
+                    hand.let_go()
+                    hand.path.unlink(missing_ok=True)
+                    hand.start()
+                    with suppress(Refusal):
+                        await hand.ready()
 
 
 @asynccontextmanager
 async def alongside(settings: Settings, number: int) -> AsyncIterator[Hands]:
     """So many worker processes, which begin to start; what else takes its time can be done before they are `ready`."""
-    if not number:
-        yield Hands([])
-        return
     from quarterdeck.agents.companies.fleet import shared
 
     folder = Path(tempfile.mkdtemp(prefix="qd-"))  # a socket's path must be short
-    hands: list[_Hand] = []
+    hands = Hands([_Hand(shared(settings, number, n), folder / f"{n}") for n in range(number)])
     try:
-        hands += [_Hand(shared(settings, number, n), folder / f"{n}") for n in range(number)]
-        watch = asyncio.create_task(_keep(hands))
-        try:
-            yield Hands(hands)
-        finally:
-            watch.cancel()
+        yield hands
     finally:
-        for hand in hands:
-            hand.let_go()
-        await asyncio.gather(*(asyncio.to_thread(hand.end) for hand in hands))
+        await hands.end()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(hands: list[_Hand]) -> None:
+    for hand in hands:
+        hand.start()
 
 
 class _Hand:
     def __init__(self, settings: Settings, path: Path) -> None:
         self.settings, self.path = settings, path
-        self.start()
+        self.rope: Connection[Any, Any] | None = None
+        self.process: ForkServerProcess | None = None
 
     def start(self) -> None:
         # One process imports, and the workers are copies of it: seconds less than each importing for itself.
         context = prepare()
         self.rope, theirs = context.Pipe()
         folders = [str(self.path.parent), util.get_temp_dir()]
-        told = (self.settings, str(self.path), folders, theirs)
-        self.process: ForkServerProcess = context.Process(target=_serve, args=told)
-        self.process.start()
+        process = context.Process(target=_serve, args=(self.settings, str(self.path), folders, theirs))
+        process.start()
+        self.process = process
         theirs.close()
 
     async def ready(self) -> None:
         if not await asyncio.to_thread(self._is_ready):
-            raise Refusal("A worker process beside this one did not start. Set companies.processes to 0 to do without.")
+            raise Refusal(NOT_STARTED)
 
     def _is_ready(self) -> bool:
         with suppress(EOFError, OSError):
-            return bool(self.rope.poll(START_S) and self.rope.recv())
+            return bool(self.rope is not None and self.rope.poll(START_S) and self.rope.recv())
         return False
 
     def let_go(self) -> None:
-        self.rope.close()  # it ends when nobody holds the other end any more
+        if self.rope is not None:
+            self.rope.close()  # it ends when nobody holds the other end any more
 
     def end(self) -> None:
+        if self.process is None:
+            return
         self.process.join(END_S)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
-
-
-async def _keep(hands: list[_Hand]) -> None:
-    while True:
-        await asyncio.sleep(LOOK_S)
-        for hand in hands:
-            if not hand.process.is_alive():
-                hand.let_go()
-                hand.path.unlink(missing_ok=True)
-                hand.start()
-                with suppress(Refusal):
-                    await hand.ready()
 
 
 def _serve(settings: Settings, path: str, folders: list[str], rope: Connection[Any, Any]) -> None:

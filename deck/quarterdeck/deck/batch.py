@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         if arguments.budget is not None and told.unknown:
             raise Refusal(f"--budget needs prices to count with, in {config_path()}: {told.unknown[0]}.")
-        if processes(companies):
+        if processes(settings, companies):
             prepare()
         with own_umask(arguments.out):
             return signals.run(Batch(settings, schema, companies, told, arguments).run())
@@ -184,8 +184,12 @@ def job_id(companies: CompanyList, schema: dict[str, Any], arguments: argparse.N
     return f"job-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
 
 
-def processes(companies: CompanyList) -> int:
+def processes(settings: Settings, companies: CompanyList) -> int:
     """A long list is worth the seconds that further processes take to start: one a core, a few at most."""
+    from quarterdeck.agents.companies.fleet import BESIDE, addresses
+
+    if all(addresses(settings, worker) for worker in BESIDE):
+        return 0
     return min(MOST_PROCESSES, cores()) if companies.count >= LONG_LIST and cores() > 1 else 0
 
 
@@ -242,7 +246,7 @@ class Batch:
                 none = ", and nothing of it failed" if self.arguments.retry_failed else ""
                 say(f"{known.id} is done already{none}; --again would do it anew.")
                 return await self._finish(jobs, known)
-        async with companies(self.settings, processes=processes(self.companies)) as jobs:
+        async with companies(self.settings, processes=processes(self.settings, self.companies)) as jobs:
             job = await self._job(jobs)
             await self._tell_others(jobs, job.id)
             job = await self._follow(jobs, job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 STARTERS = ("basics", "people", "finance")
 QUIET_S = 60.0
 """After which a job that should run is said to be silent: perhaps nobody is at it."""
+LONG_FILE = 2_000
 PROVIDERS = ("corpus", "tavily", "exa", "brave", "searxng", "hybrid")
 
 
@@ -95,10 +97,20 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(starter(arguments.name), ensure_ascii=False, indent=2))
         return 0
     if arguments.what == "run":
+        if not arguments.dry_run and _may_be_long(arguments.file):
+            from quarterdeck.deck.alongside import prepare
+
+            prepare()  # it takes as long as what is imported here, and there is another core
         from quarterdeck.deck.batch import run as run_batch
 
         return run_batch(arguments)
     return signals.run(_look(arguments))
+
+
+def _may_be_long(file: str) -> bool:
+    """Whether a list may be worth further processes, as far as its size tells."""
+    path = Path(file)
+    return file != "-" and path.is_file() and path.stat().st_size >= LONG_FILE and (os.cpu_count() or 1) > 1
 
 
 async def _look(arguments: argparse.Namespace) -> int:

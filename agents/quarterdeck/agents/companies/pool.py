@@ -4,7 +4,7 @@
         data = await pool.call("job-1", "job-1/17/1/research", {"company_name": "ACME", …})
 
 A call goes to the least loaded instance that is well. What fails in passing is tried elsewhere or later, outside of its
-place; what is final is raised at once. A call that hangs is cut off when it takes three times as long as nearly all
+place; what is final is raised at once. A call that hangs is cut off when it takes twice as long as nearly all
 others lately, and gets twice as long at its next try. An instance that cannot be reached is left alone until it says
 that it is well again, and then given one call first. Limits are those of this process: a worker keeps its own too, and
 answers "busy" to what goes beyond, so that several coordinators may share it.
@@ -290,7 +290,7 @@ class Pool:
         if len(self._took) < FEW:
             return self.timeout_s
         p95 = sorted(self._took)[int(len(self._took) * 0.95)]
-        return min(self.timeout_s, max(3 * p95, self.floor_s))
+        return min(self.timeout_s, max(2 * p95, self.floor_s))
 
     async def _sweep(self) -> None:
         due = self._loop.time() + SWEEP_S
