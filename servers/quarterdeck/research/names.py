@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 UP = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĪİŁŃŇŌŐŘŚŞŠŢŤŪŮŰŹŻŽ"
@@ -168,6 +169,8 @@ _HEADLINE = frozenset(
 )
 
 Verdict = Literal["same", "alike"]
+MOST_SEEN = 5_000
+"""Lines of one company's pages whose mentions are remembered."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +202,18 @@ class Company:
         tail = "" if self.korean else r"(?![\w])(?![-&]\w)"
         self._pattern = re.compile(rf"(?<![\w&])(?<!\w-){body}{tail}", re.IGNORECASE)
         self.short: re.Pattern[str] | None = None
+        self._seen: dict[tuple[str, bool, bool], list[Mention]] = {}
 
     def mentions(self, text: str, *, title: bool = False) -> list[Mention]:
+        # Pages repeat themselves and each other, and each line is looked at more than once.
+        key = (text, title, self.short is not None)
+        if (known := self._seen.get(key)) is None:
+            known = self._mentions(text, title)
+            if len(self._seen) < MOST_SEEN:
+                self._seen[key] = known
+        return list(known)
+
+    def _mentions(self, text: str, title: bool) -> list[Mention]:
         found = [
             one for match in self._pattern.finditer(text) if (one := self._judge(match, text, title=title)) is not None
         ]
@@ -309,6 +322,7 @@ def _dotted(form: str) -> bool:
     return form not in ("gmbh", "ag", "se", "plc", "llc", "ab", "as", "oy", "limited", "incorporated", "corporation")
 
 
+@lru_cache(maxsize=4096)
 def _without_form(name: str) -> tuple[str, str]:
     head = _HEAD.match(name)
     if head is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from quarterdeck.research import values
@@ -226,7 +227,13 @@ def _marked(sentence: str, company: Company, own: bool, official: bool) -> tuple
     return bare, subject and not re.match(r"(?:['’]s|의) (?!CEO|chief|headquarters|대표)", bare[lead + len(C) :])
 
 
-def _said(marked: str, sentence: str) -> Iterator[Said]:
+@lru_cache(maxsize=2048)
+def _said(marked: str, sentence: str) -> tuple[Said, ...]:
+    """Remembered, since pages repeat themselves and are read again in a second round."""
+    return tuple(_matched(marked, sentence))
+
+
+def _matched(marked: str, sentence: str) -> Iterator[Said]:
     for concept, pattern in PATTERNS:
         for match in pattern.finditer(marked):
             if _VETO.search(marked, 0, match.end()) or _AFTER.match(marked[match.end() :]):
