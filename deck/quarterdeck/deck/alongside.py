@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from importlib import import_module
 from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +29,7 @@ START_S = 60.0
 END_S = 5.0
 LOOK_S = 0.5
 NOT_STARTED = "A worker process beside this one did not start. Set companies.processes to 0 to do without."
-PRELOAD = [
-    "uvicorn",
-    "quarterdeck.agents.companies.workers",
-    "quarterdeck.agents.runtime.app",
-    "quarterdeck.deck.crew",
-    "quarterdeck.research.server",
-]
+IMPORTED, MODEL = "quarterdeck.deck.copied", "anthropic"
 
 
 def cores() -> int:
@@ -44,12 +37,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def prepare() -> ForkServerContext:
+def prepare(settings: Settings) -> ForkServerContext:
     """Begin to import what the workers will need, in a process of its own; more than once is as good."""
     from multiprocessing import forkserver
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context.set_forkserver_preload([IMPORTED, MODEL] if settings.model.api_key.get_secret_value() else [IMPORTED])
     forkserver.ensure_running()
     return context
 
@@ -118,7 +111,7 @@ class _Hand:
 
     def start(self) -> None:
         # One process imports, and the workers are copies of it: seconds less than each importing for itself.
-        context = prepare()
+        context = prepare(self.settings)
         self.rope, theirs = context.Pipe()
         folders = [str(self.path.parent), util.get_temp_dir()]
         process = context.Process(target=_serve, args=(self.settings, str(self.path), folders, theirs))
@@ -180,12 +173,10 @@ async def _work(settings: Settings, path: str, rope: Connection[Any, Any]) -> No
     # Only this user reaches the socket, so nobody is asked who they are.
     apart = settings.model_copy(update={"http": HttpSettings()})
     app = create_app([WORKERS[name] for name in BESIDE], apart, lambda: crew.hands(settings), hop.BESIDE)
-    server = uvicorn.Server(uvicorn.Config(app, uds=path, log_config=None, access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, uds=path, log_config=None, access_log=False, ws="none"))
     serving = asyncio.create_task(server.serve())
     while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn tells nobody)
         await asyncio.sleep(0.01)
     if not serving.done():
         rope.send(True)
-    if settings.model.api_key.get_secret_value():  # two seconds, while the first pages are searched for
-        await asyncio.to_thread(import_module, "anthropic")
     await serving

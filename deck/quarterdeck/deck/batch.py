@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.budget is not None and told.unknown:
             raise Refusal(f"--budget needs prices to count with, in {config_path()}: {told.unknown[0]}.")
         if processes(settings, companies):
-            prepare()
+            prepare(settings)
         with own_umask(arguments.out):
             return signals.run(Batch(settings, schema, companies, told, arguments).run())
 

@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.dry_run and _may_be_long(arguments.file):
             from quarterdeck.deck.alongside import prepare
 
-            prepare()  # it takes as long as what is imported here, and there is another core
+            prepare(load())  # it takes as long as what is imported here, and there is another core
         from quarterdeck.deck.batch import run as run_batch
 
         return run_batch(arguments)

@@ -81,7 +81,7 @@ async def hired(
         await stack.enter_async_context(benched(settings, tools, store, alone=False))
         # Nobody else reaches this app, so it asks nobody who they are.
         apart = settings.model_copy(update={"http": HttpSettings()})
-        app = create_app(list(WORKERS.values()), apart, memory_engine, hop.HERE)
+        app = create_app(list(WORKERS.values()), apart, memory_engine, hop.HERE, host=None)
         await stack.enter_async_context(app.router.lifespan_context(app))
         token = settings.companies.token.get_secret_value()
         pools = {}

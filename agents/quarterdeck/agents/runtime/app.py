@@ -56,10 +56,11 @@ def create_app(
     open_engine: OpenEngine,
     url: str,
     *,
-    host: str = "127.0.0.1",
+    host: str | None = "127.0.0.1",
     routes: Routes | None = None,
 ) -> Starlette:
-    """The app. `open_engine` gives the engine of flows for as long as the app runs; `url` is where callers reach it."""
+    """The app. `open_engine` gives the engine of flows for as long as the app runs; `url` is where callers reach it.
+    `host`: what it is bound to; None when it listens nowhere and only this process calls it."""
     changes = Changes.of(settings)
     runtime = Runtime(settings, changes, Approvals(changes), Push(settings.home, settings.agents.push_allow), url)
     bearer = bool(settings.http.tokens or settings.http.jwks_url)
@@ -108,7 +109,7 @@ def create_app(
             *mounted,
         ],
         middleware=[
-            guard(settings.http, host),
+            *([guard(settings.http, host)] if host is not None else []),
             Middleware(Door, http=settings.http, agents=[agent.name for agent in agents]),
         ],
         lifespan=lifespan,
