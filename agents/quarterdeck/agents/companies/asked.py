@@ -38,6 +38,11 @@ class Extract(Asked):
     research_notes: str = Field("", max_length=200_000)
     sources: list[Json] = Field([], max_length=100)
     mode: Literal["auto", "rules", "model"] = "auto"
+    batch: bool = False
+    """Make the request for a message batch; with `answer`, judge what the batch answered."""
+    answer: str = Field("", max_length=400_000)
+    cut: bool = False
+    """Whether that answer was longer than it might be."""
 
 
 class Reflect(Asked):

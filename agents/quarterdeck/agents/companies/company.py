@@ -6,6 +6,7 @@ id, so that a worker that is still at it is not set to work twice.
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any
 
@@ -14,9 +15,13 @@ from quarterdeck.agents.companies.outfit import office
 from quarterdeck.keel import flows
 from quarterdeck.keel.answers import clip
 from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.flowbells import rung
 
 NAME = "companies.one"
 UNSTORED = "The result could not be stored: "
+LEFT = "Its job was stopped while it waited for a batch."
+ELSEWHERE_S = 20.0
+"""After which one looks by oneself whether a batch has answered: another process may be looking after it."""
 LONG_S = 86_400.0 * 30
 """A step may wait its turn for as long as it takes: the pool bounds the calls."""
 MOST_CHARS = 24_000
@@ -49,19 +54,25 @@ async def one(argument: Json) -> Json:
             queries += said.get("research_queries") or []
             asked = {"company_name": name, "extraction_schema": schema, "mode": spec["mode"]}
             asked |= {"sources": new} if new else {"research_notes": notes}
-            said = await _ask("extraction", number, argument, asked)
+            if spec.get("cheap"):
+                said = await _in_batch(number, argument, asked, spent)
+            else:
+                said = await _ask("extraction", number, argument, asked)
             spent.use(said.get("usage"))
             now = Found(said["extracted_data"], said.get("fields") or [], float(said.get("confidence_score") or 0))
             found = merge(found, now) if number > 1 else now
             sources += [one for one in new if one.get("url") not in {known.get("url") for known in sources}]
+            judge = "rules" if spec.get("cheap") else spec["mode"]
             asked = {
-                "company_name": name, "extraction_schema": schema, "mode": spec["mode"], "extracted_data": found.data,
-                "fields": found.fields, "sources": _some(sources),
+                "company_name": name, "extraction_schema": schema, "mode": judge,
+                "extracted_data": found.data, "fields": found.fields, "sources": _some(sources),
             }  # fmt: skip
             best = await _ask("reflection", number, argument, asked)
             spent.use(best.get("usage"))
             done = number
         except Refusal as error:
+            if str(error).startswith(LEFT):
+                raise  # it stays undone, and goes on from here when its job does
             problem = clip(str(error), 1000)
             break
         follow_up = [str(query) for query in best.get("follow_up_queries") or []][:10]
@@ -90,6 +101,48 @@ async def _ask(worker: str, number: int, argument: Json, asked: Json) -> Json:
     return await flows.step(
         f"{worker} {number}", _call, worker, argument["job"], key, asked, number, waits=True, timeout_s=LONG_S
     )
+
+
+async def _in_batch(number: int, argument: Json, asked: Json, spent: Spent) -> Json:
+    """Extraction at half the price: the question goes into a batch, and its answer is judged like any other."""
+    made = await flows.step(f"question {number}", _question, argument, asked, number, waits=True, timeout_s=LONG_S)
+    if not made["asked"]:
+        return await _ask("extraction", number, argument, {**asked, "mode": "rules"})  # there was nothing to read
+    told = await flows.step(f"answer {number}", _answer, argument, number, waits=True, timeout_s=LONG_S)
+    spent.use(told["usage"])
+    brought = {"batch": True, "answer": told["text"] or "(nothing)", "cut": told["cut"]}
+    return await _ask("extraction", number, argument, {**asked, **brought})
+
+
+async def _question(argument: Json, asked: Json, number: int) -> Json:
+    own, job, key = office(), argument["job"], _question_key(argument, number)
+    if not await own.questions.known(job, key):
+        call = f"{_key(argument)}/{number}/question"
+        weight = (await own.spec(job))["weight"]
+        said = await own.pools["extraction"].call(job, call, {**asked, "batch": True}, weight, 2 * number)
+        if not said.get("request"):
+            return {"asked": False}
+        await own.questions.ask(job, key, said["request"])
+    return {"asked": True}
+
+
+async def _answer(argument: Json, number: int) -> Json:
+    own, job, key = office(), argument["job"], _question_key(argument, number)
+    with own.answered.hung(f"{job}/{key}") as bell:
+        while True:
+            bell.clear()
+            told = await own.questions.told(job, key)
+            if told.state == "done":
+                return told.answer
+            if told.state == "failed":
+                raise Refusal(told.problem)
+            if told.left:
+                raise Refusal(LEFT)
+            await rung(bell, ELSEWHERE_S * random.uniform(0.5, 1.5))
+
+
+def _question_key(argument: Json, number: int) -> str:
+    return f"{argument['n']}.{argument['tries']}/{number}"
 
 
 async def _call(worker: str, job: str, key: str, asked: Json, number: int) -> Json:

@@ -33,7 +33,12 @@ async def research(argument: Json) -> Json:
 
 @flows.flow("companies.worker.extraction")
 async def extraction(argument: Json) -> Json:
-    return await _tool("extraction", "extract_data", argument["input"])
+    given = {**argument["input"]}
+    by_batch = {name: given.pop(name) for name in ("batch", "answer", "cut")}
+    if not by_batch.pop("batch"):
+        return await _tool("extraction", "extract_data", given)
+    del given["mode"]
+    return await _tool("extraction", "extract_by_batch", {**given, **by_batch})
 
 
 @flows.flow("companies.worker.reflection")
