@@ -111,7 +111,8 @@ async def _in_batch(number: int, argument: Json, asked: Json, spent: Spent) -> J
     told = await flows.step(f"answer {number}", _answer, argument, number, waits=True, timeout_s=LONG_S)
     spent.use(told["usage"])
     brought = {"batch": True, "answer": told["text"] or "(nothing)", "cut": told["cut"]}
-    return await _ask("extraction", number, argument, {**asked, **brought})
+    judged = await _ask("extraction", number, argument, {**asked, **brought})
+    return dict(judged["extracted"])
 
 
 async def _question(argument: Json, asked: Json, number: int) -> Json:

@@ -249,7 +249,7 @@ class Feeder:
             if str(error).startswith(company.LEFT):
                 return ""
             problem = clip(f"The work on it broke off: {error}", 1000)
-            failed = Result(item.n, item.name, "failed", problem=problem, finished=time.time())
+            failed = Result(item.n, item.name, "failed", problem=problem, finished=time.time(), job=self.id)
             await self.own.store.put(failed, item.tries)
             result = {"state": "failed", "problem": problem}
         except Refusal:
