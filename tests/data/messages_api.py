@@ -133,7 +133,7 @@ def serve(*script: Step) -> Iterator[MessagesApi]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
             if self.path.endswith("/cancel"):
                 batch = api.batches[self.path.split("/")[-2]]
                 if batch.results is None:
@@ -239,7 +239,8 @@ def problem(handler: BaseHTTPRequestHandler, status: int, kind: str, said: str) 
 
 def refused(handler: BaseHTTPRequestHandler, api: MessagesApi) -> bool:
     """Whether the key is none that the service knows."""
-    if handler.headers.get("x-api-key") not in api.bad_keys:
+    given = handler.headers.get("authorization", "").removeprefix("Bearer ") or handler.headers.get("x-api-key")
+    if given not in api.bad_keys:
         return False
     problem(handler, 401, "authentication_error", "invalid x-api-key")
     return True

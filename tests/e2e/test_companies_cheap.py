@@ -1,4 +1,4 @@
-"""`quarterdeck companies run --cheap`: real processes, over stand-ins of the Message Batches API and a search engine."""
+"""`quarterdeck companies run --cheap`: real processes, over stand-ins of the Batches API and a search engine."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ pytestmark = pytest.mark.timeout(180)
 PRICES = """
 [model.prices]
 "claude-haiku-5-5" = {input = 1.0, output = 5.0}
+[research.prices]
+searxng = 0.0
 """
 DIRECT = (150 * 1.0 + 20 * 5.0) / 1e6
 """What one answer of the stand-in costs."""

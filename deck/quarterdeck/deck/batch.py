@@ -25,7 +25,7 @@ from quarterdeck.deck.progress import Progress, money
 from quarterdeck.keel import signals
 from quarterdeck.keel.answers import clip, one_line
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.keel.identity import CHANGE, READ, Caller, local_user
+from quarterdeck.keel.identity import READ, SPEND, Caller, local_user
 from quarterdeck.keel.settings import PREFIX, Settings, config_path, load
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ class Batch:
             priority=asked.priority,
             budget=asked.budget,
             cheap=asked.cheap,
-            by=Caller(f"local:{local_user()}", frozenset({READ, CHANGE})),
+            by=Caller(f"local:{local_user()}", frozenset({READ, SPEND})),
         )
         return started
 

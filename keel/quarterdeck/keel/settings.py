@@ -214,7 +214,7 @@ class Token(Section):
 
     name: str = Field(min_length=1, max_length=64)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    scopes: list[Literal["read", "change", "approve"]] = ["read"]
+    scopes: list[Literal["read", "spend", "change", "approve"]] = ["read"]
 
 
 class HttpSettings(Section):

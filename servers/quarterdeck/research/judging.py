@@ -10,7 +10,8 @@ from fastmcp import FastMCP
 from pydantic import Field
 
 from quarterdeck.keel.answers import clip, fit, one_line
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Denied, Refusal
+from quarterdeck.keel.identity import SPEND, caller_now
 from quarterdeck.keel.model import Model, ModelFailed, Usage
 from quarterdeck.keel.settings import Settings
 from quarterdeck.keel.structured import Brought
@@ -148,10 +149,18 @@ def fallen_back(error: ModelFailed, mode: str, note: str) -> str:
 
 
 def by_model(mode: str, model: Model | None) -> Model | None:
-    """The model that is to be used, if any."""
+    """The model that is to be used, if any; rules where it is left to us and the caller may cause no costs."""
     if mode == "model" and model is None:
         raise Refusal("There is no model's key. Set QUARTERDECK_MODEL_API_KEY, or use mode rules.")
-    return None if mode == "rules" else model
+    if mode == "rules" or model is None or may_spend():
+        return None if mode == "rules" else model
+    if mode == "model":
+        raise Denied(f"The model costs money: your token lacks the scope '{SPEND}'. Use mode rules.")
+    return None
+
+
+def may_spend() -> bool:
+    return SPEND in caller_now().scopes
 
 
 def company(name: str) -> str:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Denied, Refusal
+from quarterdeck.keel.identity import SPEND
 from quarterdeck.research.addresses import canonical
 from quarterdeck.research.cache import Cache, key_of
 from quarterdeck.research.errors import Passing
@@ -44,9 +45,14 @@ class Searching:
         self._cache, self._ttl_s, self._deadline_s = cache, ttl_s, deadline_s
         self._flying: dict[str, asyncio.Task[tuple[Found, float | None]]] = {}
 
-    async def search(self, question: Question, wanted: str) -> Searched:
-        """Raises Passing when all failed and one of them may do better soon, else Refusal."""
+    async def search(self, question: Question, wanted: str, *, free_only: bool = False) -> Searched:
+        """Raises Passing when all failed and one of them may do better soon, else Refusal. `free_only`: the caller may
+        cause no costs."""
         names = self._order(wanted)
+        if free_only:
+            names = [name for name in names if self.providers[name].free]
+            if not names:
+                raise Denied(f"Searching here costs money: your token lacks the scope '{SPEND}'.")
         until = time.monotonic() + self._deadline_s
         done = Searched([], [])
         seen: set[str] = set()

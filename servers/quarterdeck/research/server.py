@@ -17,7 +17,7 @@ from quarterdeck.keel.redact import redact
 from quarterdeck.keel.settings import Settings
 from quarterdeck.keel.tools import look, new_server
 from quarterdeck.research.desk import Desk
-from quarterdeck.research.judging import add_tools
+from quarterdeck.research.judging import add_tools, may_spend
 from quarterdeck.research.models import (
     CompanyResearch,
     CompanyResult,
@@ -95,7 +95,9 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         text = " ".join(one_line(query[:20_000]).split())[:1000]
         if not text:
             raise Refusal("The query is empty. Write the words to look for, e.g. Acme Robotics founders.")
-        found = await desk.searching.search(Question(text, max_results), provider.strip() or desk.wanted)
+        found = await desk.searching.search(
+            Question(text, max_results), provider.strip() or desk.wanted, free_only=not may_spend()
+        )
         hits = [(cleaned(hit, max_chars), found.ages.get(hit.provider)) for hit in found.hits]
         hits = hits[: max(1, max_chars // (LEAST_CONTENT + 200))]
         words = words_of([text])
@@ -166,8 +168,9 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             raise Refusal("The company's name is empty. Write it as people do, e.g. Acme Robotics.")
         queries = queries_for(company_name, extraction_schema, max_queries, follow_up_queries[:50])
         wanted = search_provider.strip() or desk.wanted
+        free_only = not may_spend()
         answers = await side_by_side(
-            lambda query: desk.searching.search(Question(query, PER_QUERY, name), wanted), queries
+            lambda query: desk.searching.search(Question(query, PER_QUERY, name), wanted, free_only=free_only), queries
         )
         found = [one for one in answers if not isinstance(one, Refusal)]
         refused = [one for one in answers if isinstance(one, Refusal)]

@@ -75,6 +75,8 @@ class Store(Asked):
     tokens: int = Field(0, ge=0)
     duration_s: float = Field(0.0, ge=0)
     finished: float = Field(0.0, ge=0)
+    seal: str = Field("", max_length=100)
+    """The job's key, which its coordinator has."""
     notes: Json | None = None
     """What the result rests on, as it was read: {queries, sources}."""
 

@@ -160,8 +160,9 @@ async def _store(argument: Json, outcome: Json, began: float) -> Json:
     now = time.time()
     times = {"finished": now, "duration_s": round(max(0.0, now - began), 3) if began else 0.0}
     own = office()
-    pool, weight = own.pools["storage"], (await own.spec(argument["job"]))["weight"]
-    return await pool.call(argument["job"], f"{_key(argument)}/store", {**outcome, **times}, weight)
+    pool, spec = own.pools["storage"], await own.spec(argument["job"])
+    sealed = {**outcome, **times, "seal": spec.get("seal", "")}
+    return await pool.call(argument["job"], f"{_key(argument)}/store", sealed, spec["weight"])
 
 
 def _key(argument: Json) -> str:

@@ -33,7 +33,7 @@ from quarterdeck.keel.answers import plain
 from quarterdeck.keel.errors import Denied, Refusal
 from quarterdeck.keel.flowbells import Bells, rung
 from quarterdeck.keel.flows import FlowTaken
-from quarterdeck.keel.identity import APPROVE, CHANGE, Caller
+from quarterdeck.keel.identity import APPROVE, SPEND, Caller
 from quarterdeck.keel.model import Model
 from quarterdeck.keel.settings import Settings
 
@@ -84,8 +84,8 @@ class Jobs:
         the price and within hours. `parent`: a flow that it ends with."""
         if self._engine is None:
             raise Refusal("Jobs are only looked at here. Submit where agents run, e.g. `quarterdeck companies run`.")
-        if CHANGE not in by.scopes:
-            raise Denied(f"{by.id} may not start research: its token lacks the scope '{CHANGE}'.")
+        if SPEND not in by.scopes:
+            raise Denied(f"{by.id} may not start research: its token lacks the scope '{SPEND}'.")
         id = id or f"job-{secrets.token_hex(6)}"
         if not _ID.fullmatch(id):
             raise Refusal(f"{plain(id)[:40]!r} cannot be a job's id: up to 64 letters, digits and ._- please.")
@@ -125,7 +125,8 @@ class Jobs:
                 raise Refusal(f"Try again in {LOADING_S:g} s: job {id} is being stored by another process.")
             await self._store.clear(id)
         elif known is None:
-            await self._store.begin(id, spec, caller=by.id, **row)
+            # Who stores results shows this key, so that no other caller of the storage worker writes into the job.
+            await self._store.begin(id, {**spec, "seal": secrets.token_hex(16)}, caller=by.id, **row)
         new = known is None or known.loading
         read = _Reading(spec)
         async for batch in read.batches(companies):
@@ -199,8 +200,8 @@ class Jobs:
         """Start no further company, whoever runs the job; those in flight end, and their results are kept. Batches are
         cancelled; what they have done by then is used when the job is taken up again."""
         await self._entry(id, by)
-        if by is not None and CHANGE not in by.scopes:
-            raise Denied(f"{by.id} may not cancel: its token lacks the scope '{CHANGE}'.")
+        if by is not None and SPEND not in by.scopes:
+            raise Denied(f"{by.id} may not cancel: its token lacks the scope '{SPEND}'.")
         await self._store.update(id, "state IN ('loading', 'queued', 'running')", state="cancelled", why="")
         if self._model is not None:
             await posting.cancel(self._model, Questions(self._store), id)

@@ -38,6 +38,18 @@ class Bench:
     objects: Objects | None
     at_once: dict[str, int]
     busy: dict[str, int] = field(default_factory=dict)
+    seals: dict[str, str] = field(default_factory=dict)
+
+    async def seal(self, job: str) -> str:
+        """The key without which no result of a job is stored; it never changes."""
+        if job not in self.seals:
+            entry = await self.store.entry(job) if self.store is not None else None
+            if entry is None:
+                return ""
+            if len(self.seals) >= MOST_SPECS:
+                self.seals.clear()
+            self.seals[job] = str(entry.spec.get("seal", ""))
+        return self.seals[job]
 
 
 @dataclass
