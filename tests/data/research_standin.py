@@ -92,6 +92,7 @@ def create(weather: Weather) -> FastMCP[None]:
         max_queries: int = 3,
         follow_up_queries: list[str] | None = None,
         max_chars: int = 8000,
+        accept_stale: bool = True,
     ) -> Json:
         round = "again" if follow_up_queries else "first"
         await weather.call("research_company", company_name, round)

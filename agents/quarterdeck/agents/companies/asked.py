@@ -28,6 +28,8 @@ class Research(Asked):
     max_queries: int = Field(3, ge=1, le=10)
     follow_up_queries: list[str] = Field([], max_length=20)
     max_chars: int = Field(24_000, ge=500, le=100_000)
+    accept_stale: bool = True
+    """When all providers fail, what was found earlier will do; the metadata says how old it is."""
 
 
 class Extract(Asked):

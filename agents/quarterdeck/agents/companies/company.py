@@ -10,6 +10,7 @@ import random
 import time
 from typing import Any
 
+from quarterdeck.agents.companies.estimate import duration
 from quarterdeck.agents.companies.merging import Found, merge, ordered
 from quarterdeck.agents.companies.outfit import office
 from quarterdeck.keel import flows
@@ -40,7 +41,7 @@ async def one(argument: Json) -> Json:
     queries: list[str] = []
     spent = Spent()
     follow_up: list[str] = []
-    problem, began, done = "", 0.0, 0
+    problem, began, done, stale_s = "", 0.0, 0, 0
     for number in range(1, spec["max_iterations"] + 1):
         try:
             asked = {
@@ -50,6 +51,7 @@ async def one(argument: Json) -> Json:
             said = await _ask("research", number, argument, asked)
             began = began or said["began"]
             spent.add((said.get("metadata") or {}).get("cost"), {})
+            stale_s = max(stale_s, int((said.get("metadata") or {}).get("stale_s") or 0))
             new, notes = said.get("search_results") or [], said.get("research_notes") or ""
             queries += said.get("research_queries") or []
             asked = {"company_name": name, "extraction_schema": schema, "mode": spec["mode"]}
@@ -82,6 +84,9 @@ async def one(argument: Json) -> Json:
     if state == "incomplete" and not problem:
         missing = [str(path) for path in best.get("missing_fields") or []]
         problem = clip(f"not found: {', '.join(missing)}", 1000) if missing else ""
+    if stale_s:
+        old = f"stale: search providers did not answer, its sources were found {duration(stale_s)} ago"
+        problem = clip(f"{problem}; {old}" if problem else old, 1000)
     outcome = {
         "job": argument["job"], "n": argument["n"], "tries": argument["tries"], "company_name": name, "state": state,
         "data": ordered(found.data, schema), "confidence": found.confidence, "iterations": done, "fields": found.fields,
@@ -149,8 +154,18 @@ def _question_key(argument: Json, number: int) -> str:
 async def _call(worker: str, job: str, key: str, asked: Json, number: int) -> Json:
     """One piece of work for a worker; and when it began, for the first of a company."""
     began, own = time.time(), office()
+    pool, weight = own.pools[worker], (await own.spec(job))["weight"]
     # First iterations go first: then there are enough second ones at the end of a job to keep everybody busy.
-    said = await own.pools[worker].call(job, key, asked, (await own.spec(job))["weight"], 2 * number)
+    if worker == "research":
+        try:
+            said = await pool.call(job, key, {**asked, "accept_stale": False}, weight, 2 * number)
+        except Refusal as error:  # nobody answers, however often asked: what was found earlier is better than nothing
+            try:
+                said = await pool.call(job, f"{key}/stale", asked, weight, 2 * number)
+            except Refusal:
+                raise error from None
+    else:
+        said = await pool.call(job, key, asked, weight, 2 * number)
     if said.get("search_results"):
         said = {name: value for name, value in said.items() if name != "research_notes"}  # the same once more
     return {**said, "began": began}
