@@ -99,6 +99,8 @@ class MessagesApi:
     headers: list[dict[str, str]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     batches: dict[str, Batch] = field(default_factory=dict)
+    listed: int = 0
+    """How often somebody wanted to know which batches there are."""
     bad_keys: set[str] = field(default_factory=set)
     lose_next_answer: bool = False
     """The next batch is taken, but whoever sent it never hears so."""
@@ -169,6 +171,10 @@ def serve(*script: Step) -> Iterator[MessagesApi]:
                 return
             if parts == [""]:
                 query = parse_qs(urlsplit(self.path).query)
+                with lock:
+                    api.listed += 1
+                    for batch in api.batches.values():
+                        api.end(batch)
                 send_json(self, page(api, int(query.get("limit", ["20"])[0]), query.get("after_id", [""])[0]))
                 return
             batch = api.batches.get(parts[0])
