@@ -198,6 +198,22 @@ def test_what_failed_is_grouped_and_tried_again_when_asked(
     assert (states["Known 1"], states["Known 2"]) == ("complete", "complete"), again.stderr
 
 
+def test_while_no_provider_answers_what_was_found_earlier_is_used_and_the_table_says_so(
+    environment: dict[str, str], searx: Searx, tmp_path: Path
+) -> None:
+    environment = searching(environment, searx) | {"QUARTERDECK_RESEARCH_SEARCH_TTL_S": "0.001"}
+    command = companies(tmp_path, "Known 1", "Known 2")
+    assert run(environment, *command).returncode == 0
+    searx.down = True
+    old = run(environment, *command, "--again")
+    assert old.returncode == 0, old.stderr
+    for one in rows(tmp_path / "results.csv"):
+        assert (one["state"], one["ceo"]) == ("complete", "Ann Lee")
+        assert "stale: search providers did not answer" in one["problem"]
+    assert run(environment | {"QUARTERDECK_RESEARCH_STALE_S": "0"}, *command, "--again").returncode == 1
+    assert {one["state"] for one in rows(tmp_path / "results.csv")} == {"failed"}
+
+
 def test_jobs_are_listed_shown_and_remembered_by_company(
     environment: dict[str, str], searx: Searx, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from research_standin import SCHEMA, Weather, facts, hides
 
 from quarterdeck.agents.companies import feeding
+from quarterdeck.agents.companies.coordinator import asked
 from quarterdeck.agents.companies.jobs import looking
 from quarterdeck.agents.companies.models import Job
 from quarterdeck.agents.companies.report import job_json
@@ -319,6 +320,18 @@ async def test_a_job_that_nobody_works_on_is_told_as_stopped(run: Run, weather: 
         assert not job.idle
         assert (await ended(office, "j")).state == "completed"
         assert not (await office.jobs.status("j")).idle
+
+
+async def test_cheap_mode_needs_a_model_and_says_so(run: Run) -> None:
+    async with run() as office:
+        with pytest.raises(Refusal, match="Cheap mode reads with a model: set ANTHROPIC_API_KEY"):
+            await office.jobs.submit(NAMES, SCHEMA, by=KIM, cheap=True)
+        with pytest.raises(Refusal, match="Rules cost nothing"):
+            await office.jobs.submit(NAMES, SCHEMA, by=KIM, cheap=True, mode="rules")
+        assert await office.jobs.list() == []
+    assert asked("", {"companies": ["ACME"], "fields": ["ceo"], "cheap": True})["options"] == {"cheap": True}
+    with pytest.raises(Refusal, match="`cheap` must be true or false"):
+        asked("", {"companies": ["ACME"], "fields": ["ceo"], "cheap": "yes"})
 
 
 async def test_ended_company_flows_are_deleted(run: Run) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import own_postgres
 import pytest
+import sqlalchemy as sa
 from messages_api import Batch, Fail, MessagesApi, Say, now, serve
 from pydantic import SecretStr
 
@@ -18,7 +21,7 @@ from quarterdeck.agents.companies.questions import Questions
 from quarterdeck.agents.companies.store import Store
 from quarterdeck.keel.flowbells import Bells
 from quarterdeck.keel.model import Model
-from quarterdeck.keel.settings import ModelSettings, Price, Settings
+from quarterdeck.keel.settings import FlowsSettings, ModelSettings, Price, Settings
 
 ANSWER = Say({"values": []})
 
@@ -29,11 +32,25 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(posting, name, value)
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = Store(Settings(home=tmp_path))
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    with own_postgres.server() as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    address = ""
+    if request.param == "postgres":
+        server, name = request.getfixturevalue("postgres"), f"d{abs(hash(request.node.name))}"
+        admin = sa.create_engine(server.replace("postgresql", "postgresql+psycopg") + "/postgres")
+        with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+            db.exec_driver_sql(f"CREATE DATABASE {name}")
+        admin.dispose()
+        address = f"{server}/{name}"
+    opened = Store(Settings(home=tmp_path, flows=FlowsSettings(database=SecretStr(address))))
     await opened.open()
-    await opened.begin("j", {"schema": {}}, caller="kim", label="", priority=0, budget=None, parent="")
+    await opened.begin("j", {"schema": {}, "cheap": True}, caller="kim", label="", priority=0, budget=None, parent="")
     await opened.update("j", state="running")
     yield opened
     await opened.close()
@@ -152,6 +169,9 @@ async def test_while_a_batch_might_be_ours_it_is_waited_for(store: Store) -> Non
 
             await until(looked_often)
             assert len(api.batches) == 1
+            job = (await store.entries(1))[0].job
+            assert job.in_batches == 3
+            assert 0 < job.batches_since <= time.time()
             api.pending.clear()
             await answered(questions, 3)
         assert len(api.batches) == 1

@@ -199,12 +199,15 @@ class Jobs:
     async def cancel(self, id: str, *, by: Caller | None = None) -> Job:
         """Start no further company, whoever runs the job; those in flight end, and their results are kept. Batches are
         cancelled; what they have done by then is used when the job is taken up again."""
-        await self._entry(id, by)
+        entry = await self._entry(id, by)
         if by is not None and SPEND not in by.scopes:
             raise Denied(f"{by.id} may not cancel: its token lacks the scope '{SPEND}'.")
         await self._store.update(id, "state IN ('loading', 'queued', 'running')", state="cancelled", why="")
+        questions = Questions(self._store)
         if self._model is not None:
-            await posting.cancel(self._model, Questions(self._store), id)
+            await posting.cancel(self._model, questions, id)
+        elif entry.job.idle and await questions.batches(id):
+            raise Refusal(f"Job {id} is cancelled, but its batches go on: set ANTHROPIC_API_KEY and cancel it again.")
         return await self.status(id)
 
     async def results(
