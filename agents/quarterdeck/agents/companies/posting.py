@@ -38,7 +38,7 @@ DOWN_S = 3600.0
 SETTLED = 100
 """Results that are written down at once."""
 FINAL = ("invalid_request_error", "not_found_error", "permission_error", "authentication_error", "billing_error")
-TOO_MANY = 429
+UNKNOWN, TOO_MANY = 404, 429
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,11 @@ class PostOffice:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> ModelFailed:
-        return failed(error, Usage(model=self.model.settings.small), self.model.settings, 0)
+        usage, settings = Usage(model=self.model.settings.small), self.model.settings
+        if getattr(error, "status_code", None) == UNKNOWN:
+            where = settings.base_url or "Anthropic's address"
+            return ModelFailed(f"{where} does not know this batch, or no batches at all. Check key and address.", usage)
+        return failed(error, usage, settings, 0)
 
 
 async def cancel(model: Model, questions: Questions, job: str) -> int:

@@ -77,6 +77,8 @@ class Questions:
             " JOIN company_jobs j ON j.id = q.job WHERE q.job = :job AND q.key = :key",
             job=job, key=key,
         )  # fmt: skip
+        if not found:
+            return Told("failed", {}, "its question is not kept any more", True)
         row = found[0]
         answer = json.loads(row.answer) if row.answer else {}
         return Told(row.state, answer, row.problem, row.job_state not in ("queued", "running"))
