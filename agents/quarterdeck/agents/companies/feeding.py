@@ -106,8 +106,8 @@ class Feeder:
         if self.cheap and self.own.model is None:
             self.why = "cheap mode needs a model's key here: set QUARTERDECK_MODEL_API_KEY, then submit it again"
         elif self.cheap and self.own.model is not None:
-            office = PostOffice(self.own.model, self.own.questions, self.own.answered, self.id)
-            self.post = asyncio.create_task(office.run(), name=f"batches of {self.id}")
+            posts = PostOffice(self.own.model, self.own.questions, self.own.answered, self.id)
+            self.post = asyncio.create_task(posts.run(), name=f"batches of {self.id}")
         looked, room, budget = 0.0, 0, False
         while True:
             if budget or time.monotonic() - looked >= LOOK_S:
