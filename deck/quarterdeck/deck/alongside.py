@@ -113,6 +113,8 @@ class _Hand:
         return False
 
     def let_go(self) -> None:
+        with suppress(OSError):
+            self.rope.send(True)  # we end in order, and take away what is ours ourselves
         self.rope.close()  # it ends when nobody holds the other end any more
 
     def end(self) -> None:
@@ -146,9 +148,10 @@ def _serve(settings: Settings, path: str, folders: list[str], rope: Connection[A
 
 def _end_with(rope: Connection[Any, Any], folders: list[str]) -> None:
     """Wait for the end of who started us, who may have been killed: then what lies about is ours to take away."""
+    killed = True
     with suppress(EOFError, OSError):
-        rope.recv()
-    for folder in folders:
+        killed = not rope.recv()
+    for folder in folders if killed else ():
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)  # nothing of ours is worth keeping: the coordinator remembers
 
