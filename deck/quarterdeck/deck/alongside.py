@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 START_S = 60.0
 END_S = 5.0
+GONE_S = 0.3
+"""How long who was killed may still seem to live."""
 LOOK_S = 0.5
 PRELOAD = [
     "uvicorn",
@@ -113,8 +115,6 @@ class _Hand:
         return False
 
     def let_go(self) -> None:
-        with suppress(OSError):
-            self.rope.send(True)  # we end in order, and take away what is ours ourselves
         self.rope.close()  # it ends when nobody holds the other end any more
 
     def end(self) -> None:
@@ -148,11 +148,14 @@ def _serve(settings: Settings, path: str, folders: list[str], rope: Connection[A
 
 def _end_with(rope: Connection[Any, Any], folders: list[str]) -> None:
     """Wait for the end of who started us, who may have been killed: then what lies about is ours to take away."""
-    killed = True
     with suppress(EOFError, OSError):
-        killed = not rope.recv()
-    for folder in folders if killed else ():
-        shutil.rmtree(folder, ignore_errors=True)
+        rope.recv()
+    starter = multiprocessing.parent_process()
+    if starter is not None:
+        starter.join(GONE_S)
+    if starter is None or not starter.is_alive():  # else it ends in order, and takes them away itself
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)  # nothing of ours is worth keeping: the coordinator remembers
 
 
