@@ -14,7 +14,7 @@ import pytest
 from companies_command import Searx, companies, rows, run, searching, start, status
 from messages_api import Answer, Fail, MessagesApi, Say, serve
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 PRICES = """
 [model.prices]
 "claude-haiku-5-5" = {input = 1.0, output = 5.0}
@@ -66,7 +66,7 @@ def cheap(tmp_path: Path, count: int, *more: str) -> list[str]:
     return [*companies(tmp_path, *(f"Known {n}" for n in range(count))), "--cheap", "--yes", *more]
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def until(holds: Callable[[], bool], what: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, what
