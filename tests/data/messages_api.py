@@ -6,13 +6,15 @@ Real HTTP and real server-sent events, so that the SDK's own retries, streams an
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,15 @@ Step = Answer | Callable[[dict[str, Any]], Answer]
 
 @dataclass
 class Batch:
-    """One batch that was sent: its questions, and when."""
+    """One batch that was sent: its questions, when, and what became of it."""
 
     id: str
     requests: list[dict[str, Any]]
     made: str
+    results: list[dict[str, Any]] | None = None
+    """One for each request, in no order; None until it has ended."""
+    cancelled: str = ""
+    """When somebody asked for that."""
 
 
 @dataclass
@@ -93,10 +99,25 @@ class MessagesApi:
     headers: list[dict[str, str]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     batches: dict[str, Batch] = field(default_factory=dict)
+    listed: int = 0
+    """How often somebody wanted to know which batches there are."""
+    bad_keys: set[str] = field(default_factory=set)
     lose_next_answer: bool = False
     """The next batch is taken, but whoever sent it never hears so."""
     pending: threading.Event = field(default_factory=threading.Event)
-    """While set, batches do not end."""
+    """While set, batches do not end, unless they are cancelled."""
+    before_cancelled: int = 0
+    """Requests of a cancelled batch that were answered before."""
+
+    def end(self, batch: Batch) -> None:
+        """Each question of a batch is answered once, by the script like any other, if it was not cancelled before."""
+        if batch.results is None and (batch.cancelled or not self.pending.is_set()):
+            kept = self.before_cancelled if batch.cancelled else len(batch.requests)
+            results = [result_of(self, one) for one in batch.requests[:kept]]
+            results += [
+                {"custom_id": one["custom_id"], "result": {"type": "canceled"}} for one in batch.requests[kept:]
+            ]
+            batch.results = results[::-1]
 
     def next(self, body: dict[str, Any], headers: dict[str, str]) -> Answer:
         self.requests.append(body)
@@ -108,15 +129,29 @@ class MessagesApi:
 @contextmanager
 def serve(*script: Step) -> Iterator[MessagesApi]:
     api = MessagesApi("", list(script))
+    lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
+            if self.path.endswith("/cancel"):
+                batch = api.batches[self.path.split("/")[-2]]
+                if batch.results is None:
+                    batch.cancelled = batch.cancelled or now()
+                    send_json(self, batch_state(api, batch))
+                    with lock:
+                        api.end(batch)
+                else:
+                    problem(self, 400, "invalid_request_error", "Batch cannot be canceled once it has ended.")
+                return
             if self.path.startswith("/v1/messages/batches"):
-                made = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-                batch = Batch(f"msgbatch_{len(api.batches) + 1}", body["requests"], made)
+                if (wrong := unfit(body)) or refused(self, api):
+                    if wrong:
+                        problem(self, 400, "invalid_request_error", wrong)
+                    return
+                batch = Batch(f"msgbatch_{len(api.batches) + 1}", body["requests"], now())
                 api.batches[batch.id] = batch
                 if api.lose_next_answer:
                     api.lose_next_answer = False
@@ -132,14 +167,29 @@ def serve(*script: Step) -> Iterator[MessagesApi]:
 
         def do_GET(self) -> None:
             parts = self.path.split("?")[0].removeprefix("/v1/messages/batches").strip("/").split("/")
+            if refused(self, api):
+                return
             if parts == [""]:
-                listed = [batch_state(api, batch) for batch in reversed(api.batches.values())]
-                send_json(self, {"data": listed, "has_more": False, "first_id": None, "last_id": None})
-            elif parts[-1] == "results":
-                lines = [json.dumps(result_of(api, one)) for one in reversed(api.batches[parts[0]].requests)]
-                whole(self, 200, "\n".join(lines).encode() + b"\n", "application/x-jsonl", {})
+                query = parse_qs(urlsplit(self.path).query)
+                with lock:
+                    api.listed += 1
+                    for batch in api.batches.values():
+                        api.end(batch)
+                send_json(self, page(api, int(query.get("limit", ["20"])[0]), query.get("after_id", [""])[0]))
+                return
+            batch = api.batches.get(parts[0])
+            if batch is None:
+                problem(self, 404, "not_found_error", f"Message batch not found: {parts[0]}")
+                return
+            with lock:
+                api.end(batch)
+            if parts[-1] != "results":
+                send_json(self, batch_state(api, batch))
+            elif batch.results is None:
+                problem(self, 400, "invalid_request_error", "The batch has not ended.")
             else:
-                send_json(self, batch_state(api, api.batches[parts[0]]))
+                lines = [json.dumps(one) for one in batch.results]
+                whole(self, 200, "\n".join(lines).encode() + b"\n", "application/x-jsonl", {})
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -184,20 +234,67 @@ def send_json(handler: BaseHTTPRequestHandler, value: Any) -> None:
     whole(handler, 200, json.dumps(value).encode(), "application/json", {})
 
 
-def batch_state(api: MessagesApi, batch: Batch) -> dict[str, Any]:
-    ended = not api.pending.is_set()
-    counts = dict.fromkeys(("canceled", "errored", "expired", "processing", "succeeded"), 0)
-    counts["succeeded" if ended else "processing"] = len(batch.requests)
+def now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def problem(handler: BaseHTTPRequestHandler, status: int, kind: str, said: str) -> None:
+    body = {"type": "error", "error": {"type": kind, "message": said}}
+    whole(handler, status, json.dumps(body).encode(), "application/json", {})
+
+
+def refused(handler: BaseHTTPRequestHandler, api: MessagesApi) -> bool:
+    """Whether the key is none that the service knows."""
+    given = handler.headers.get("authorization", "").removeprefix("Bearer ") or handler.headers.get("x-api-key")
+    if given not in api.bad_keys:
+        return False
+    problem(handler, 401, "authentication_error", "invalid x-api-key")
+    return True
+
+
+def unfit(body: dict[str, Any]) -> str:
+    """What the service would not take; empty when it would."""
+    names = [one.get("custom_id") for one in body.get("requests", ())]
+    if not names or len(names) > 100_000:
+        return "requests: 1 to 100000"
+    if len(set(names)) < len(names):
+        return "requests: custom_id must be unique"
+    if not all(isinstance(name, str) and re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in names):
+        return "requests: custom_id must match ^[a-zA-Z0-9_-]{1,64}$"
+    if not all({"model", "max_tokens", "messages"} <= set(one.get("params", ())) for one in body["requests"]):
+        return "requests: params must be those of a message"
+    return ""
+
+
+def page(api: MessagesApi, limit: int, after: str) -> dict[str, Any]:
+    newest = list(api.batches.values())[::-1]
+    if after:
+        newest = newest[[one.id for one in newest].index(after) + 1 :]
+    shown = newest[:limit]
     return {
-        "id": batch.id, "type": "message_batch", "processing_status": "ended" if ended else "in_progress",
-        "created_at": batch.made, "expires_at": batch.made, "ended_at": batch.made if ended else None,
-        "archived_at": None, "cancel_initiated_at": None, "request_counts": counts,
+        "data": [batch_state(api, one) for one in shown], "has_more": len(newest) > limit,
+        "first_id": shown[0].id if shown else None, "last_id": shown[-1].id if shown else None,
+    }  # fmt: skip
+
+
+def batch_state(api: MessagesApi, batch: Batch) -> dict[str, Any]:
+    ended = batch.results is not None
+    counts = dict.fromkeys(("canceled", "errored", "expired", "processing", "succeeded"), 0)
+    for one in batch.results or ():
+        counts[one["result"]["type"]] += 1
+    counts["processing"] = 0 if ended else len(batch.requests)
+    expires = datetime.fromisoformat(batch.made) + timedelta(hours=24)
+    state = "ended" if ended else "canceling" if batch.cancelled else "in_progress"
+    return {
+        "id": batch.id, "type": "message_batch", "processing_status": state,
+        "created_at": batch.made, "expires_at": expires.isoformat().replace("+00:00", "Z"),
+        "ended_at": now() if ended else None,
+        "archived_at": None, "cancel_initiated_at": batch.cancelled or None, "request_counts": counts,
         "results_url": f"{api.url}/v1/messages/batches/{batch.id}/results" if ended else None,
     }  # fmt: skip
 
 
 def result_of(api: MessagesApi, asked: dict[str, Any]) -> dict[str, Any]:
-    """Each question of a batch is answered by the script, like any other."""
     answer = api.next(asked["params"], {})
     match answer:
         case Fail(type="expired"):

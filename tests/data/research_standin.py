@@ -2,7 +2,8 @@
 
 In a process of its own: `research_standin.py PORT LOG [LATENCY_S]`. Each call that does its work is a line in LOG.
 What it knows of a company depends on its name alone. In the first round `founded` is found for about half of them, the
-rest of them need a follow-up query. Names with "cursed" in them fail for good, those with "shy" never have a `founded`.
+rest of them need a follow-up query. Names with "cursed" in them fail for good, those with
+"garbled" get an answer that is none, those with "shy" never have a `founded`.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ def create(weather: Weather) -> FastMCP[None]:
         max_queries: int = 3,
         follow_up_queries: list[str] | None = None,
         max_chars: int = 8000,
+        accept_stale: bool = True,
     ) -> Json:
         round = "again" if follow_up_queries else "first"
         await weather.call("research_company", company_name, round)
@@ -120,6 +122,8 @@ def create(weather: Weather) -> FastMCP[None]:
         mode: str = "auto",
     ) -> Json:
         await weather.call("extract_data", company_name)
+        if "garbled" in company_name:
+            return {"what": "is this"}
         data: Json = {}
         fields = []
         for source in sources or []:

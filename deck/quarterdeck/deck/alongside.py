@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 START_S = 60.0
 END_S = 5.0
+GONE_S = 0.3
+"""How long who was killed may still seem to live."""
 LOOK_S = 0.5
 NOT_STARTED = "A worker process beside this one did not start. Set companies.processes to 0 to do without."
 IMPORTED, MODEL = "quarterdeck.deck.copied", "anthropic"
@@ -155,8 +157,12 @@ def _end_with(rope: Connection[Any, Any], folders: list[str]) -> None:
     """Wait for the end of who started us, who may have been killed: then what lies about is ours to take away."""
     with suppress(EOFError, OSError):
         rope.recv()
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+    starter = multiprocessing.parent_process()
+    if starter is not None:
+        starter.join(GONE_S)
+    if starter is None or not starter.is_alive():  # else it ends in order, and takes them away itself
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)  # nothing of ours is worth keeping: the coordinator remembers
 
 

@@ -25,7 +25,7 @@ from quarterdeck.deck.progress import Progress, money
 from quarterdeck.keel import signals
 from quarterdeck.keel.answers import clip, one_line
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.keel.identity import CHANGE, READ, Caller, local_user
+from quarterdeck.keel.identity import READ, SPEND, Caller, local_user
 from quarterdeck.keel.settings import PREFIX, Settings, config_path, load
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal("--budget takes US dollars, such as --budget 2.50.")
     settings = chosen(load(), arguments)
     schema = read_schema(arguments.schema)
-    checked_spec(schema, arguments.iterations, arguments.queries, arguments.provider, arguments.mode)
+    checked_spec(schema, arguments.iterations, arguments.queries, arguments.provider, arguments.mode, arguments.cheap)
     if not settings.companies.extraction:
         from quarterdeck.research.schema import check as check_fields  # what will read it says so now
 
@@ -91,6 +91,8 @@ def chosen(settings: Settings, arguments: argparse.Namespace) -> Settings:
     """The settings, with what the command line says of them."""
     if arguments.mode == "model" and not settings.model.api_key.get_secret_value():
         raise Refusal("--mode model needs a key: set ANTHROPIC_API_KEY, or leave --mode out for reading by rules.")
+    if arguments.cheap and not settings.model.api_key.get_secret_value():
+        raise Refusal("--cheap reads with a model and needs a key: set ANTHROPIC_API_KEY, or leave --cheap out.")
     if arguments.corpus is None:
         return settings
     if arguments.provider not in ("", "corpus"):
@@ -164,6 +166,7 @@ def estimated(
         mode=arguments.mode,
         max_iterations=arguments.iterations,
         max_queries=arguments.queries,
+        cheap=arguments.cheap,
         capacity=Capacity(
             **{worker: _at_once(settings, worker) for worker in ("research", "extraction", "reflection")}
         ),
@@ -180,6 +183,7 @@ def job_id(companies: CompanyList, schema: dict[str, Any], arguments: argparse.N
     """The same for the same companies, schema and options, wherever they are written down."""
     corpus = str(arguments.corpus.resolve()) if arguments.corpus else ""
     options = [arguments.provider, arguments.mode, arguments.iterations, arguments.queries, corpus]
+    options += ["cheap"] if arguments.cheap else []
     told = json.dumps([companies.digest, schema, options], sort_keys=True)
     return f"job-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
 
@@ -291,7 +295,8 @@ class Batch:
             mode=asked.mode,
             priority=asked.priority,
             budget=asked.budget,
-            by=Caller(f"local:{local_user()}", frozenset({READ, CHANGE})),
+            cheap=asked.cheap,
+            by=Caller(f"local:{local_user()}", frozenset({READ, SPEND})),
         )
         return started
 
@@ -316,10 +321,11 @@ class Batch:
                 progress.show(job)
         except asyncio.CancelledError:
             progress.end()
+            batches = f" {job.in_batches:,} go on in batches and are fetched then." if job.in_batches else ""
             say(
                 f"Stopped with {job.done:,} of {job.total:,} done and kept. The same command goes on, and so does any "
-                f"other run here; `quarterdeck companies cancel {job.id}` ends it, `quarterdeck companies results "
-                f"{job.id} --out …` writes what there is."
+                f"other run here;{batches} `quarterdeck companies cancel {job.id}` ends it, `quarterdeck companies "
+                f"results {job.id} --out …` writes what there is."
             )
             raise
         finally:

@@ -75,6 +75,9 @@ def _run_arguments(run: argparse.ArgumentParser) -> None:
                      help="who reads the pages: a model, rules, or a model where a key is set (default)")  # fmt: skip
     run.add_argument("--iterations", type=int, default=2, metavar="N", help="rounds for a company (default 2)")
     run.add_argument("--queries", type=int, default=3, metavar="N", help="searches in a round (default 3)")
+    run.add_argument("--cheap", action="store_true",
+                     help="the model reads in message batches, at half the price: results come within hours, usually "
+                     "under one; stop it when you like, the same command goes on")  # fmt: skip
     run.add_argument("--budget", type=float, metavar="USD", help="stop the job when it has cost so much; needs prices")
     run.add_argument(
         "--priority", type=int, default=0, metavar="N", help="its share beside other jobs, -4 to 4 (default 0)"
@@ -181,12 +184,13 @@ async def _show(jobs: Any, arguments: argparse.Namespace) -> None:
 def _print_jobs(found: list[Job], as_json: bool) -> None:
     from dataclasses import asdict
 
+    from quarterdeck.agents.companies.report import shown
     from quarterdeck.deck.screen import cut, pad, width
     from quarterdeck.keel.answers import one_line
 
     if not found and not as_json:
         print("There is no job yet. `quarterdeck companies run --help` says how to start one.")
-    for job in found:
+    for job in map(shown, found):
         if as_json:
             print(json.dumps(asdict(job), ensure_ascii=False))
             continue
@@ -206,12 +210,14 @@ def _troubles(job: Job) -> str:
 
 def _print_job(job: Job, as_json: bool) -> None:
     from quarterdeck.agents.companies.estimate import duration
+    from quarterdeck.agents.companies.report import shown
     from quarterdeck.deck.progress import parts
     from quarterdeck.keel.answers import one_line
 
     if as_json:
         _print_jobs([job], True)
         return
+    job = shown(job)
     print(f"{job.id}  {job.state}  {one_line(job.label)}".rstrip())
     quiet = time.time() - job.updated
     silence = [f"nothing new for {duration(quiet)}"] if not job.ended and quiet > QUIET_S else []

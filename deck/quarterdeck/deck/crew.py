@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quarterdeck.deck.alongside import Hands, alongside
 from quarterdeck.deck.serve import make
-from quarterdeck.keel.identity import CHANGE, READ, Caller
+from quarterdeck.keel.identity import CHANGE, READ, SPEND, Caller
 
 if TYPE_CHECKING:
     from quarterdeck.agents.companies.jobs import Jobs
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from quarterdeck.keel.settings import Settings
 
 TOOLS = ("stats", "kubectl", "logs")
-RESEARCHER = Caller("agent:companies", frozenset({READ}), client="companies")
+RESEARCHER = Caller("agent:companies", frozenset({READ, SPEND}), client="companies")
 ENOUGH = 200
 """Tool calls in flight; the workers' own limits are lower."""
 AGENT = Caller("agent:remediation", frozenset({READ, CHANGE}), client="remediation")

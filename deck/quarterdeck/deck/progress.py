@@ -9,6 +9,7 @@ from typing import TextIO
 
 from quarterdeck.agents.companies.estimate import duration
 from quarterdeck.agents.companies.models import Job
+from quarterdeck.agents.companies.report import in_batches
 from quarterdeck.deck.screen import columns, cut
 
 EVERY_S = 10.0
@@ -53,9 +54,11 @@ def parts(job: Job) -> list[str]:
     told = [f"{job.done:,}/{job.total:,} {share:.0%}"]
     if job.state == "queued":
         told.append("waiting for its turn")
-    if job.rate_per_s:
+    if job.in_batches:
+        told.append(in_batches(job))
+    if job.rate_per_s and not job.in_batches:
         told.append(pace(job.rate_per_s))
-    if job.eta_s is not None and job.done < job.total:
+    if job.eta_s is not None and job.done < job.total and not job.in_batches:
         told.append(f"{duration(job.eta_s)} left")
     told.append(f"complete {job.good:,}")
     told += [f"{name} {count:,}" for name, count in (("incomplete", job.incomplete), ("failed", job.failed)) if count]

@@ -17,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "is shown once; the settings file keeps only its hash."
     )
     parser.add_argument("name", metavar="NAME", help="whose it is, such as kim; the audit trail names its calls by it")
+    parser.add_argument(
+        "--spend", action="store_true", help="it may cause costs: research, at paid providers and with the model"
+    )
     parser.add_argument("--change", action="store_true", help="it may ask for changes too, not only read")
     parser.add_argument(
         "--approve",
@@ -29,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not (1 <= len(arguments.name) <= 64 and arguments.name.isprintable()):
         raise Refusal("A token's name has 1 to 64 letters, all of them visible. It stands in the audit trail.")
     token, digest = new_token()
-    chosen = {"change": arguments.change, "approve": arguments.approve}
+    chosen = {"spend": arguments.spend, "change": arguments.change, "approve": arguments.approve}
     scopes = ["read", *(scope for scope, wanted in chosen.items() if wanted)]
     print(f"1. Give this to {arguments.name}, once; it is stored nowhere:\n\n    {token}\n")
     path = config_path()

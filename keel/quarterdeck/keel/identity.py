@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from fastmcp import Context
     from fastmcp.server.auth import AccessToken, AuthProvider
 
-READ, CHANGE, APPROVE = "read", "change", "approve"
-"""`approve` lets its holder say yes to a change over A2A. Agents and bridges are not given it."""
+READ, SPEND, CHANGE, APPROVE = "read", "spend", "change", "approve"
+"""`spend` lets its holder cause costs at search providers and the model: start research, ask a worker. `approve` lets
+its holder say yes to a change over A2A. Agents and bridges are not given it."""
 
 
 @dataclass(frozen=True)
 class Caller:
     id: str
-    scopes: frozenset[str] = frozenset({READ, CHANGE})
+    scopes: frozenset[str] = frozenset({READ, SPEND, CHANGE})
     client: str = ""
     """The client program as it names itself, for the audit trail only."""
 
@@ -58,6 +59,13 @@ def caller_of(ctx: Context) -> Caller:
     if ctx.transport in ("streamable-http", "sse"):
         return Caller("http:anyone-on-this-machine", client=_client_name(ctx))
     return Caller(f"local:{local_user()}", client=_client_name(ctx))
+
+
+def caller_now() -> Caller:
+    """The same, anywhere inside a tool call."""
+    from fastmcp.server.dependencies import get_context
+
+    return caller_of(get_context())
 
 
 def caller_of_token(token: AccessToken, client: str = "") -> Caller:

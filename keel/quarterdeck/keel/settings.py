@@ -108,6 +108,9 @@ class ResearchSettings(Section):
     reflect_at_once: int = Field(20, ge=1, le=1000, description="reflections that are with the model at once")
     search_ttl_s: float = Field(21_600.0, ge=0, le=2_592_000, description="how long found results are reused")
     page_ttl_s: float = Field(86_400.0, ge=0, le=2_592_000, description="how long fetched pages are reused")
+    stale_s: float = Field(
+        604_800.0, ge=0, le=7_776_000, description="how long after that they stand in when nobody answers; 0: never"
+    )
     cache_mb: int = Field(256, ge=1, le=65536, description="largest size of the cache in home")
     page_s: float = Field(25.0, gt=0, le=50, description="longest time for one page, redirects and robots.txt too")
     page_mb: int = Field(10, ge=1, le=64, description="largest page, packed or unpacked")
@@ -214,7 +217,7 @@ class Token(Section):
 
     name: str = Field(min_length=1, max_length=64)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    scopes: list[Literal["read", "change", "approve"]] = ["read"]
+    scopes: list[Literal["read", "spend", "change", "approve"]] = ["read"]
 
 
 class HttpSettings(Section):

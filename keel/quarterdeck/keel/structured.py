@@ -50,6 +50,15 @@ class Told:
     """Problems that stayed after the one repair."""
 
 
+@dataclass(frozen=True)
+class Brought:
+    """An answer that came another way, such as in a batch."""
+
+    text: str
+    cut: bool = False
+    """Whether it was longer than it might be."""
+
+
 Problems = Callable[[dict[str, Any]], list[str]]
 
 
@@ -108,20 +117,26 @@ async def ask(
     seconds: float = 120.0,
     repair: bool = True,
     gate: asyncio.Semaphore | None = None,
+    brought: Brought | None = None,
 ) -> Told:
-    """One answer; asked once more when it does not fit, unless one call is all there is.
+    """One answer; asked once more when it does not fit, unless one call is all there is. What was `brought` counts as
+    the first answer: the model is only asked when that does not fit.
 
     Raises ModelFailed, which knows whether to come back. `gate` bounds how many are with the model at once; the time
     counts from when it opens."""
     settings = model.settings
     usage = Usage(model=settings.large if size == "large" else settings.small)
     limit = asyncio.timeout(None)
+    value, wrong, said = _read(brought.text, brought.cut, problems) if brought is not None else (None, [""], "")
+    if value is not None and not wrong:
+        return Told(value, usage.model_copy(update={"cost": model.cost(usage)}), [])
     try:
         api = await client(settings)
         asked = request(settings, form, prompt, size)
         async with gate or nullcontext(), limit:
             limit.reschedule(asyncio.get_running_loop().time() + min(seconds, settings.timeout_s))
-            value, wrong, said = await _once(api, asked, problems, usage, settings)
+            if brought is None:
+                value, wrong, said = await _once(api, asked, problems, usage, settings)
             if value is not None and (not wrong or not repair):
                 return Told(value, usage, wrong)
             if not repair:
@@ -167,7 +182,11 @@ async def _once(
     if message.stop_reason == "model_context_window_exceeded":
         raise ModelFailed(f"The sources do not fit into what {usage.model} can read at once.", usage)
     said = "".join(block.text for block in message.content or [] if block.type == "text")
-    value, wrong = parsed(said, message.stop_reason == "max_tokens")
+    return _read(said, message.stop_reason == "max_tokens", problems)
+
+
+def _read(said: str, cut: bool, problems: Problems) -> tuple[dict[str, Any] | None, list[str], str]:
+    value, wrong = parsed(said, cut)
     return value, wrong if value is None else problems(value), clip(said, 20_000)
 
 

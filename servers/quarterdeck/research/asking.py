@@ -20,7 +20,7 @@ from typing import Any
 
 from quarterdeck.keel.answers import clip, fence, one_line, plain
 from quarterdeck.keel.model import Model, Usage
-from quarterdeck.keel.structured import Form, Told, ask
+from quarterdeck.keel.structured import Brought, Form, Told, ask, client, request
 from quarterdeck.research.evidence import Source
 from quarterdeck.research.extraction import Extraction, Found, Left, put
 from quarterdeck.research.layout import squeeze, visible_text
@@ -131,11 +131,26 @@ def _shown(content: str) -> str:
 
 
 async def extract_with_model(
-    model: Model, company: str, shape: Shape, sources: Sequence[Source], gate: asyncio.Semaphore | None = None
+    model: Model,
+    company: str,
+    shape: Shape,
+    sources: Sequence[Source],
+    gate: asyncio.Semaphore | None = None,
+    brought: Brought | None = None,
 ) -> tuple[Extraction, Usage]:
+    """`brought`: the answer that a batch gave; then the model is only asked to repair it."""
     asked = await asyncio.to_thread(question, company, shape, sources)
-    told: Told = await ask(model, asked.form, asked.prompt, lambda value: misfits(value, asked), gate=gate)
+    told: Told = await ask(
+        model, asked.form, asked.prompt, lambda value: misfits(value, asked), gate=gate, brought=brought
+    )
     return await asyncio.to_thread(judge, told.value, asked), told.usage
+
+
+async def to_batch(model: Model, company: str, shape: Shape, sources: Sequence[Source]) -> dict[str, Any]:
+    """The question as the Message Batches API takes it; nothing is sent."""
+    await client(model.settings)  # it brings along what the request is made with
+    asked = await asyncio.to_thread(question, company, shape, sources)
+    return await asyncio.to_thread(request, model.settings, asked.form, asked.prompt)
 
 
 def misfits(answer: dict[str, Any], asked: Question) -> list[str]:

@@ -51,6 +51,7 @@ def missing_folder(folders: list[Path], *, named: bool) -> str:
 class Corpus:
     name = "corpus"
     kind = "folder"
+    free = True
     cached = False
 
     def __init__(self, settings: Settings) -> None:

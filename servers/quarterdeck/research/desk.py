@@ -55,7 +55,9 @@ class Desk:
         self._web = {name: Web(api(own), own, self._limits, self._http) for name, api in APIS.items()}
         every: dict[str, Provider] = {"corpus": self.corpus, **self._web}
         order = list(dict.fromkeys(own.order))
-        self.searching = Searching(list(every.values()), order, self._cache, own.search_ttl_s, own.deadline_s)
+        self.searching = Searching(
+            list(every.values()), order, self._cache, own.search_ttl_s, own.deadline_s, own.stale_s
+        )
         self.pages = Pages(own, self._limits, self._cache)
 
     async def page(self, url: str) -> tuple[Page, float]:

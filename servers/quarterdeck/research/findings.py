@@ -65,6 +65,18 @@ class Extracted(Answer):
         return "\n".join(part for part in (head, data, *body, used, self.note) if part)
 
 
+class Batched(Answer):
+    """One of two: what to send in a batch, or what came of its answer."""
+
+    request: dict[str, Any] = Field({})
+    extracted: Extracted | None = None
+
+    def text(self) -> str:
+        if self.extracted is not None:
+            return self.extracted.text()
+        return f"`request` holds one request of a message batch, for {self.request.get('model', 'the model')}."
+
+
 class Reflected(Answer):
     is_complete: bool
     completeness_score: float

@@ -10,16 +10,18 @@ from fastmcp import FastMCP
 from pydantic import Field
 
 from quarterdeck.keel.answers import clip, fit, one_line
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Denied, Refusal
+from quarterdeck.keel.identity import SPEND, caller_now
 from quarterdeck.keel.model import Model, ModelFailed, Usage
 from quarterdeck.keel.settings import Settings
+from quarterdeck.keel.structured import Brought
 from quarterdeck.keel.tools import look
-from quarterdeck.research.asking import extract_with_model
+from quarterdeck.research.asking import extract_with_model, to_batch
 from quarterdeck.research.doubting import doubt, worth_asking
 from quarterdeck.research.errors import Passing
 from quarterdeck.research.evidence import Source
 from quarterdeck.research.extraction import Extraction, Found, Left, extract, sources_of_notes
-from quarterdeck.research.findings import ROOM, Extracted, FieldFound, FieldLeft, GivenSource, Reflected
+from quarterdeck.research.findings import ROOM, Batched, Extracted, FieldFound, FieldLeft, GivenSource, Reflected
 from quarterdeck.research.reflection import Claim, Reflection, reflect
 from quarterdeck.research.schema import check
 
@@ -67,19 +69,45 @@ def add_tools(server: FastMCP[Any], settings: Settings) -> None:
         shape = await asyncio.to_thread(check, extraction_schema)
         given, note = gathered(research_notes, sources)
         if not given:
-            return Extracted(
-                extracted_data={}, confidence_score=0.0, fields=[], dropped=[], by="rules",
-                note="There was nothing to read: give research_notes, or sources with content.",
-            )  # fmt: skip
+            return nothing()
         using = by_model(mode, model)
         if using is not None:
             try:
                 done, usage = await extract_with_model(using, name, shape, given, extracting)
-                return answer(done, "model", usage, note)
+                return answered(done, "model", usage, note)
             except ModelFailed as error:
                 note = fallen_back(error, mode, note)
         done = await asyncio.to_thread(extract, name, shape, given)
-        return answer(done, "rules", None, note)
+        return answered(done, "rules", None, note)
+
+    @look(server, timeout=600.0)
+    async def extract_by_batch(
+        company_name: CompanyName,
+        extraction_schema: Schema,
+        research_notes: Annotated[str, Field(description="as in extract_data")] = "",
+        sources: Sources = [],  # noqa: B006
+        answer: Annotated[str, Field(description="what the batch answered; empty: make the request")] = "",
+        cut: Annotated[bool, Field(description="its stop_reason was max_tokens")] = False,
+    ) -> Batched:
+        """For programs: extract_data through the Message Batches API, at half the price. Without `answer`: the
+        `request` to send in a batch. With it and the same sources: `extracted`, as judged by extract_data."""
+        name = company(company_name)
+        shape = await asyncio.to_thread(check, extraction_schema)
+        given, note = gathered(research_notes, sources)
+        using = by_model("model", model)
+        assert using is not None
+        if not given:
+            return Batched(extracted=nothing())
+        if not answer:
+            return Batched(request=await to_batch(using, name, shape, given))
+        try:
+            brought = Brought(answer, cut)
+            done, usage = await extract_with_model(using, name, shape, given, extracting, brought)
+        except ModelFailed as error:
+            note = fallen_back(error, "auto", note)
+            done = await asyncio.to_thread(extract, name, shape, given)
+            return Batched(extracted=answered(done, "rules", error.usage, note))
+        return Batched(extracted=answered(done, "model", usage, note))
 
     @look(server, timeout=600.0)
     async def reflect_quality(
@@ -121,10 +149,18 @@ def fallen_back(error: ModelFailed, mode: str, note: str) -> str:
 
 
 def by_model(mode: str, model: Model | None) -> Model | None:
-    """The model that is to be used, if any."""
+    """The model that is to be used, if any; rules where it is left to us and the caller may cause no costs."""
     if mode == "model" and model is None:
         raise Refusal("There is no model's key. Set QUARTERDECK_MODEL_API_KEY, or use mode rules.")
-    return None if mode == "rules" else model
+    if mode == "rules" or model is None or may_spend():
+        return None if mode == "rules" else model
+    if mode == "model":
+        raise Denied(f"The model costs money: your token lacks the scope '{SPEND}'. Use mode rules.")
+    return None
+
+
+def may_spend() -> bool:
+    return SPEND in caller_now().scopes
 
 
 def company(name: str) -> str:
@@ -189,7 +225,14 @@ def claims_of(fields: list[dict[str, Any]]) -> list[Claim]:
     return found
 
 
-def answer(done: Extraction, by: Literal["model", "rules"], usage: Usage | None, *notes: str) -> Extracted:
+def nothing() -> Extracted:
+    return Extracted(
+        extracted_data={}, confidence_score=0.0, fields=[], dropped=[], by="rules",
+        note="There was nothing to read: give research_notes, or sources with content.",
+    )  # fmt: skip
+
+
+def answered(done: Extraction, by: Literal["model", "rules"], usage: Usage | None, *notes: str) -> Extracted:
     def make(count: int) -> Extracted:
         left = len(done.fields) - min(count, len(done.fields))
         cut = f"The passages of {left} further values did not fit." if left else ""

@@ -90,6 +90,8 @@ class ResearchMetadata(BaseModel):
     cost: float | None = None
     """US dollars; left out where a price is not known."""
     problems: list[str]
+    stale_s: int | None = None
+    """How old the oldest results are that only stand in, since no provider answered."""
 
 
 class CompanyResearch(ResearchAnswer):

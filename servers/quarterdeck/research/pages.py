@@ -20,6 +20,7 @@ from quarterdeck.research.cache import Cache, key_of
 from quarterdeck.research.charset import decode
 from quarterdeck.research.errors import Passing
 from quarterdeck.research.limits import Limits, Rate
+from quarterdeck.research.searching import ago
 from quarterdeck.research.transfer import Received, TooLarge, receive, retry_after, trouble
 
 MOST_HOPS = 5
@@ -77,18 +78,31 @@ class Pages:
             task.exception()
 
     async def _bounded(self, url: httpx.URL, key: str) -> tuple[Page, float | None]:
+        old: tuple[Page, float] | None = None
+        fresh_s, stale_s = self._settings.page_ttl_s, self._settings.stale_s
         if (kept := await self._cache.get(key)) is not None:
             try:
-                return Page(**kept[0]), kept[1]
+                old = Page(**kept[0]), kept[1]
             except TypeError:  # written by another version of us
                 pass
+        if old is not None and old[1] <= fresh_s:
+            return old
+        try:
+            page = await self._in_time(url)
+        except Passing as error:
+            if old is None or old[1] > fresh_s + stale_s:
+                raise
+            note = f"Stale: it was fetched {ago(old[1])} ago, and now: {error} {old[0].note}".strip()
+            return replace(old[0], note=note), old[1]
+        await self._cache.put(key, asdict(page), fresh_s + stale_s if fresh_s else 0.0)
+        return page, None
+
+    async def _in_time(self, url: httpx.URL) -> Page:
         try:
             async with asyncio.timeout(self._settings.page_s):
-                page = await self._fetch(url)
+                return await self._fetch(url)
         except TimeoutError:
             raise Passing(f"{_shown(url)} was not there within {self._settings.page_s:.0f} s.") from None
-        await self._cache.put(key, asdict(page), self._settings.page_ttl_s)
-        return page, None
 
     async def _fetch(self, url: httpx.URL) -> Page:
         try:

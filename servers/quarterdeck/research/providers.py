@@ -51,6 +51,8 @@ class Provider(Protocol):
     kind: str
     cached: bool
     """Whether its results are worth keeping."""
+    free: bool
+    """Whether asking it costs nobody anything."""
 
     def why_not(self) -> str:
         """Why it cannot be asked; empty when it can."""

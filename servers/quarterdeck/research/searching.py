@@ -8,11 +8,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Denied, Refusal
+from quarterdeck.keel.identity import SPEND
 from quarterdeck.research.addresses import canonical
 from quarterdeck.research.cache import Cache, key_of
 from quarterdeck.research.errors import Passing
-from quarterdeck.research.providers import Found, Hit, Provider, Question
+from quarterdeck.research.providers import Found, Hit, Provider, Question, Unusable
 
 HYBRID = "hybrid"
 
@@ -28,6 +29,8 @@ class Searched:
     """Provider and what was wrong with it."""
     cost: float | None = 0.0
     notes: list[str] = field(default_factory=list)
+    stale_s: float | None = None
+    """How old it is, where it only stands in because nobody answered."""
 
     @property
     def cached(self) -> bool:
@@ -36,17 +39,29 @@ class Searched:
 
 class Searching:
     def __init__(
-        self, providers: list[Provider], order: Sequence[str], cache: Cache, ttl_s: float, deadline_s: float
+        self,
+        providers: list[Provider],
+        order: Sequence[str],
+        cache: Cache,
+        ttl_s: float,
+        deadline_s: float,
+        stale_s: float = 0.0,
     ) -> None:
-        """`order` holds those that are asked without being named."""
+        """`order` holds those that are asked without being named. What was found is reused for `ttl_s`, and stands in
+        for `stale_s` more when nobody answers."""
         self.providers = {provider.name: provider for provider in providers}
         self._asked_in_order = order
-        self._cache, self._ttl_s, self._deadline_s = cache, ttl_s, deadline_s
+        self._cache, self._ttl_s, self._deadline_s, self._stale_s = cache, ttl_s, deadline_s, stale_s
         self._flying: dict[str, asyncio.Task[tuple[Found, float | None]]] = {}
 
-    async def search(self, question: Question, wanted: str) -> Searched:
-        """Raises Passing when all failed and one of them may do better soon, else Refusal."""
+    async def search(self, question: Question, wanted: str, *, free_only: bool = False, stale: bool = True) -> Searched:
+        """Raises Passing when all failed and one of them may do better soon, else Refusal. `free_only`: the caller may
+        cause no costs. `stale`: what was found earlier stands in when all failed."""
         names = self._order(wanted)
+        if free_only:
+            names = [name for name in names if self.providers[name].free]
+            if not names:
+                raise Denied(f"Searching here costs money: your token lacks the scope '{SPEND}'.")
         until = time.monotonic() + self._deadline_s
         done = Searched([], [])
         seen: set[str] = set()
@@ -76,8 +91,21 @@ class Searching:
             if wanted != HYBRID or len(done.hits) >= question.most:
                 break
         if not done.providers:
-            raise _all_failed(done.problems, errors)
+            down = not errors or any(isinstance(error, Passing | Unusable) for error in errors)
+            if not (stale and down and await self._stale(names, question, done)):
+                raise _all_failed(done.problems, errors)
         return done
+
+    async def _stale(self, names: list[str], question: Question, done: Searched) -> bool:
+        """What one of them found earlier, if it is kept still."""
+        for name in names:
+            kept = await self._kept(self._key(name, question)) if self.providers[name].cached else None
+            if kept is not None and kept[1] <= self._ttl_s + self._stale_s:
+                found, age = kept
+                done.hits, done.providers, done.ages, done.stale_s = found.hits, [name], {name: age}, age
+                done.notes.append(f"Stale: no provider answered; {name} found this {ago(age)} ago.")
+                return True
+        return False
 
     def ready(self) -> list[str]:
         return [name for name in self._asked_in_order if not self.providers[name].why_not()]
@@ -98,7 +126,7 @@ class Searching:
             raise Refusal(f"{name} is not set up: {why}.")
         if not provider.cached:
             return await provider.search(question, time.monotonic() + share_s), None
-        key = key_of("search", name, " ".join(question.text.lower().split()), question.most)
+        key = self._key(name, question)
         # Equal questions at the same time are one; who waits for it leaves it running when he goes.
         task = self._flying.get(key)
         if task is None:
@@ -112,6 +140,20 @@ class Searching:
             raise Passing(f"{name} did not answer in time.") from None
         return Found([replace(hit) for hit in found.hits], found.cost, found.note), age
 
+    @staticmethod
+    def _key(name: str, question: Question) -> str:
+        return key_of("search", name, " ".join(question.text.lower().split()), question.most)
+
+    async def _kept(self, key: str) -> tuple[Found, float] | None:
+        kept = await self._cache.get(key)
+        if kept is None:
+            return None
+        value, age = kept
+        try:
+            return Found([Hit(**hit) for hit in value["hits"]], 0.0, str(value["note"])), age
+        except (TypeError, KeyError):  # written by another version of us
+            return None
+
     def _landed(self, key: str, task: asyncio.Task[tuple[Found, float | None]]) -> None:
         self._flying.pop(key, None)
         if not task.cancelled():
@@ -121,20 +163,25 @@ class Searching:
         self, provider: Provider, key: str, question: Question, share_s: float
     ) -> tuple[Found, float | None]:
         until = time.monotonic() + share_s
-        if (kept := await self._cache.get(key)) is not None:
-            value, age = kept
-            try:
-                return Found([Hit(**hit) for hit in value["hits"]], 0.0, str(value["note"])), age
-            except (TypeError, KeyError):  # written by another version of us
-                pass
+        if (kept := await self._kept(key)) is not None and kept[1] <= self._ttl_s:
+            return kept
         found = await provider.search(question, until)
-        await self._cache.put(key, {"hits": [asdict(hit) for hit in found.hits], "note": found.note}, self._ttl_s)
+        keep_s = self._ttl_s + self._stale_s if self._ttl_s else 0.0
+        await self._cache.put(key, {"hits": [asdict(hit) for hit in found.hits], "note": found.note}, keep_s)
         return found, None
 
     async def close(self) -> None:
         for task in list(self._flying.values()):
             task.cancel()
         await asyncio.gather(*self._flying.values(), return_exceptions=True)
+
+
+def ago(seconds: float) -> str:
+    """As people say it: 40 s, 7 min, 5 h, 3 days."""
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _all_failed(problems: list[tuple[str, str]], errors: list[Refusal]) -> Refusal:

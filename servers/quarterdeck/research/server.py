@@ -17,7 +17,7 @@ from quarterdeck.keel.redact import redact
 from quarterdeck.keel.settings import Settings
 from quarterdeck.keel.tools import look, new_server
 from quarterdeck.research.desk import Desk
-from quarterdeck.research.judging import add_tools
+from quarterdeck.research.judging import add_tools, may_spend
 from quarterdeck.research.models import (
     CompanyResearch,
     CompanyResult,
@@ -95,7 +95,9 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         text = " ".join(one_line(query[:20_000]).split())[:1000]
         if not text:
             raise Refusal("The query is empty. Write the words to look for, e.g. Acme Robotics founders.")
-        found = await desk.searching.search(Question(text, max_results), provider.strip() or desk.wanted)
+        found = await desk.searching.search(
+            Question(text, max_results), provider.strip() or desk.wanted, free_only=not may_spend()
+        )
         hits = [(cleaned(hit, max_chars), found.ages.get(hit.provider)) for hit in found.hits]
         hits = hits[: max(1, max_chars // (LEAST_CONTENT + 200))]
         words = words_of([text])
@@ -157,6 +159,9 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         max_queries: Annotated[int, Field(description="searches to make, 1 to 10", ge=1, le=10)] = 3,
         follow_up_queries: Annotated[list[str], Field(description="asked first; from reflect_quality")] = [],  # noqa: B006
         max_chars: Chars = 8000,
+        accept_stale: Annotated[
+            bool, Field(description="when all providers fail, what was found earlier will do")
+        ] = True,
     ) -> CompanyResearch:
         """Find pages about a company: queries made of its name and your schema's fields, searched side by side, results
         merged. research_notes holds the same as text. Ask for max_chars=24000 when extract_data follows."""
@@ -166,8 +171,12 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             raise Refusal("The company's name is empty. Write it as people do, e.g. Acme Robotics.")
         queries = queries_for(company_name, extraction_schema, max_queries, follow_up_queries[:50])
         wanted = search_provider.strip() or desk.wanted
+        free_only = not may_spend()
         answers = await side_by_side(
-            lambda query: desk.searching.search(Question(query, PER_QUERY, name), wanted), queries
+            lambda query: desk.searching.search(
+                Question(query, PER_QUERY, name), wanted, free_only=free_only, stale=accept_stale
+            ),
+            queries,
         )
         found = [one for one in answers if not isinstance(one, Refusal)]
         refused = [one for one in answers if isinstance(one, Refusal)]
@@ -186,6 +195,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             duration_seconds=round(time.monotonic() - began, 3),
             cached=all(one.cached for one in found),
             cost=None if refused or None in costs else round(sum(cost for cost in costs if cost is not None), 6),
+            stale_s=max((int(one.stale_s) for one in found if one.stale_s is not None), default=None),
             problems=[clip(redact(one), 300) for one in dict.fromkeys(problems)][:6],
         )
         shown = [clip(redact(query), 300) for query in queries]

@@ -42,6 +42,7 @@ class Web:
         self.name = api.name
         self.rate = Rate.parse({**DEFAULT_LIMITS, **settings.limits}[api.name])
         self.price = settings.prices.get(api.name)
+        self.free = api.name == "searxng" or self.price == 0
         self.breaker = Breaker()
         self._api, self._limits, self._http = api, limits, itertools.cycle(http)
         self._timeout_s = settings.timeout_s

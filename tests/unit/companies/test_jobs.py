@@ -10,7 +10,10 @@ import pytest
 from research_standin import SCHEMA, Weather, facts, hides
 
 from quarterdeck.agents.companies import feeding
+from quarterdeck.agents.companies.coordinator import asked
+from quarterdeck.agents.companies.jobs import looking
 from quarterdeck.agents.companies.models import Job
+from quarterdeck.agents.companies.report import job_json
 from quarterdeck.keel.errors import Denied, Refusal
 from quarterdeck.keel.identity import APPROVE, READ, Caller
 
@@ -112,7 +115,7 @@ async def test_a_schema_that_cannot_be_is_refused_before_anything_is_stored(
             await office.jobs.submit(["ACME"], schema, by=KIM)
         with pytest.raises(Refusal, match="no company names"):
             await office.jobs.submit(["", " "], SCHEMA, id="empty", by=KIM)
-        with pytest.raises(Denied, match="lacks the scope 'change'"):
+        with pytest.raises(Denied, match="lacks the scope 'spend'"):
             await office.jobs.submit(["ACME"], SCHEMA, by=Caller("token:reader", frozenset({READ})))
         assert [job.id for job in await office.jobs.list()] == ["empty"]
 
@@ -284,6 +287,51 @@ async def test_a_job_stops_when_every_company_fails_and_goes_on_when_that_is_men
         await office.jobs.submit(names, SCHEMA, id="d", by=KIM)
         job = await ended(office, "d")
         assert (job.state, job.good, job.failed) == ("completed", 70, 0)
+
+
+async def test_a_company_whose_work_breaks_off_is_a_failed_one_with_the_reason(run: Run) -> None:
+    async with run() as office:
+        await office.jobs.submit(["Company 1", "garbled Inc"], SCHEMA, id="j", by=KIM)
+        job = await ended(office, "j")
+        assert (job.state, job.done, job.failed) == ("completed", 2, 1)
+        (failed,) = [one for one in await office.jobs.results("j") if one.state == "failed"]
+        assert failed.problem.startswith("The work on it broke off")
+
+
+async def test_a_job_that_nobody_works_on_is_told_as_stopped(run: Run, weather: Weather) -> None:
+    weather.latency_s = {"": 5.0}
+    async with run() as office:
+        await office.jobs.submit(NAMES, SCHEMA, id="j", by=KIM)
+        async with asyncio.timeout(20):
+            async for job in office.jobs.watch("j", every_s=0.05):
+                if job.state == "running":
+                    break
+        assert not (await office.jobs.status("j")).idle
+        settings = office.settings
+    async with looking(settings) as jobs:
+        (job,) = await jobs.list()
+        assert (job.state, job.idle) == ("running", True)
+        told = job_json(job)
+        assert told["state"] == "stopped"
+        assert "the same command goes on" in told["why"]
+    weather.latency_s = {}
+    async with run() as office:
+        job = await office.jobs.submit(NAMES, SCHEMA, id="j", by=KIM)
+        assert not job.idle
+        assert (await ended(office, "j")).state == "completed"
+        assert not (await office.jobs.status("j")).idle
+
+
+async def test_cheap_mode_needs_a_model_and_says_so(run: Run) -> None:
+    async with run() as office:
+        with pytest.raises(Refusal, match="Cheap mode reads with a model: set ANTHROPIC_API_KEY"):
+            await office.jobs.submit(NAMES, SCHEMA, by=KIM, cheap=True)
+        with pytest.raises(Refusal, match="Rules cost nothing"):
+            await office.jobs.submit(NAMES, SCHEMA, by=KIM, cheap=True, mode="rules")
+        assert await office.jobs.list() == []
+    assert asked("", {"companies": ["ACME"], "fields": ["ceo"], "cheap": True})["options"] == {"cheap": True}
+    with pytest.raises(Refusal, match="`cheap` must be true or false"):
+        asked("", {"companies": ["ACME"], "fields": ["ceo"], "cheap": "yes"})
 
 
 async def test_ended_company_flows_are_deleted(run: Run) -> None:

@@ -146,8 +146,8 @@ def test_no_token_configured_means_no_verifier(settings: Settings) -> None:
     assert identity.verifier(settings.http) is None
 
 
-def test_a_caller_may_read_and_change_unless_its_token_says_otherwise() -> None:
-    assert Caller("local:me").scopes == {"read", "change"}
+def test_a_caller_may_read_spend_and_change_unless_its_token_says_otherwise() -> None:
+    assert Caller("local:me").scopes == {"read", "spend", "change"}
 
 
 @pytest.mark.parametrize("given", [{}, {"issuer": "https://id.example"}, {"audience": "quarterdeck"}])

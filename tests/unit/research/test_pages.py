@@ -48,6 +48,22 @@ async def refused(server: Client[Any], url: str) -> str:
     return str(result.content[0].text)  # type: ignore[union-attr]
 
 
+async def test_a_page_whose_site_is_down_is_given_as_it_was_and_says_so(tmp_path: Path, site: Providers) -> None:
+    url = put(site, "/about", "<title>Acme</title><main><h1>Acme</h1><p>Makes robots.</p></main>")
+    async with client(tmp_path, site, page_ttl_s=0.001) as server:
+        page = await fetch(server, url)
+        put(site, "/about", "down", status=503)
+        old = await fetch(server, url)
+        assert old["text"] == page["text"]
+        assert "Stale: it was fetched" in old["note"]
+        assert "answered 503" in old["note"]
+        put(site, "/about", "gone", status=404)
+        assert "It is not there" in await refused(server, url)
+    async with client(tmp_path, site, page_ttl_s=0.001, stale_s=0) as server:
+        put(site, "/about", "down", status=503)
+        assert "answered 503" in await refused(server, url)
+
+
 async def test_a_page_comes_as_clean_text_and_again_from_the_cache(tmp_path: Path, site: Providers) -> None:
     url = put(site, "/about", "<title>Acme</title><nav>Menu</nav><main><h1>Acme</h1><p>Makes robots.</p></main>")
     async with client(tmp_path, site) as server:

@@ -67,6 +67,44 @@ async def test_a_question_asked_again_comes_from_the_cache_and_says_its_age(
     assert found["results"][0]["age_s"] >= 0
 
 
+async def test_when_nobody_answers_what_was_found_earlier_stands_in_and_says_so(
+    providers: Providers, tmp_path: Path
+) -> None:
+    research = providers.research("exa", "brave", search_ttl_s=0.001)
+    async with client(tmp_path, research) as server:
+        fresh = await call(server, "search_web", query="Acme founders")
+        fuller = await call(server, "research_company", company_name="Acme", max_queries=1)
+        providers.always.update(exa="500", brave="401")
+        found = await call(server, "search_web", query="Acme  FOUNDERS")
+        assert [one["url"] for one in found["results"]] == [one["url"] for one in fresh["results"]]
+        assert found["results"][0]["age_s"] >= 0
+        assert "Stale: no provider answered; exa found this" in found["note"]
+        assert {one["name"] for one in found["providers_tried"]} == {"exa", "brave"}
+        again = await call(server, "research_company", company_name="Acme", max_queries=1)
+        assert again["search_results"] == fuller["search_results"]
+        assert again["metadata"]["stale_s"] >= 0
+        assert again["metadata"]["cost"] == 0
+        strict = await refused(server, "research_company", company_name="Acme", max_queries=1, accept_stale=False)
+        assert "exa" in strict
+        assert "exa" in await refused(server, "search_web", query="something never asked")
+
+
+async def test_what_is_older_than_the_settings_allow_does_not_stand_in(providers: Providers, tmp_path: Path) -> None:
+    async with client(tmp_path, providers.research("exa", search_ttl_s=0.001, stale_s=0)) as server:
+        await call(server, "search_web", query="Acme founders")
+        providers.always["exa"] = "500"
+        assert "exa" in await refused(server, "search_web", query="Acme founders")
+
+
+async def test_while_a_provider_answers_nothing_stale_is_given(providers: Providers, tmp_path: Path) -> None:
+    async with client(tmp_path, providers.research("exa", "brave", search_ttl_s=0.001)) as server:
+        await call(server, "search_web", query="Acme founders")
+        providers.always["exa"] = "500"
+        found = await call(server, "search_web", query="Acme founders")
+    assert found["provider"] == "brave"
+    assert "Stale" not in found["note"]
+
+
 async def test_equal_questions_at_the_same_time_are_asked_once(providers: Providers, tmp_path: Path) -> None:
     providers.latency_s = 0.2
     async with client(tmp_path, providers.research("exa")) as server:

@@ -28,6 +28,8 @@ class Research(Asked):
     max_queries: int = Field(3, ge=1, le=10)
     follow_up_queries: list[str] = Field([], max_length=20)
     max_chars: int = Field(24_000, ge=500, le=100_000)
+    accept_stale: bool = True
+    """When all providers fail, what was found earlier will do; the metadata says how old it is."""
 
 
 class Extract(Asked):
@@ -38,6 +40,11 @@ class Extract(Asked):
     research_notes: str = Field("", max_length=200_000)
     sources: list[Json] = Field([], max_length=100)
     mode: Literal["auto", "rules", "model"] = "auto"
+    batch: bool = False
+    """Make the request for a message batch; with `answer`, judge what the batch answered."""
+    answer: str = Field("", max_length=400_000)
+    cut: bool = False
+    """Whether that answer was longer than it might be."""
 
 
 class Reflect(Asked):
@@ -70,6 +77,8 @@ class Store(Asked):
     tokens: int = Field(0, ge=0)
     duration_s: float = Field(0.0, ge=0)
     finished: float = Field(0.0, ge=0)
+    seal: str = Field("", max_length=100)
+    """The job's key, which its coordinator has."""
     notes: Json | None = None
     """What the result rests on, as it was read: {queries, sources}."""
 

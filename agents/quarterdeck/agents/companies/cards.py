@@ -16,7 +16,10 @@ PER_INSTANCE = {"research": 5, "extraction": 5, "reflection": 10, "storage": 10}
 FLEET = {"research": 50, "extraction": 25, "reflection": 20, "storage": 10}
 """The same for all of a kind, when they are in this process: ten, five, two and one of them."""
 VERSION = "1.0.0"
-_NOTE = "Input: one data part (or the same as JSON text) with the fields of the example. Output: one data artifact."
+_NOTE = (
+    "Needs the scope 'spend'. Input: one data part (or the same as JSON text) with the fields of the example. Output: "
+    "one data artifact."
+)
 
 
 def _example(**given: Any) -> tuple[str, ...]:
@@ -100,7 +103,7 @@ STORAGE = Agent(
         Skill(
             "store_results",
             "Store results",
-            f"Writes one company's result; sent again it changes nothing. Needs the scope 'change'. {_NOTE}",
+            f"Writes one company's result; sent again it changes nothing. Only with the job's key. {_NOTE}",
             ("storage", "companies"),
             _example(job="q3", n=0, company_name="ACME", state="complete", data={"ceo": "R. Runner"}),
         ),

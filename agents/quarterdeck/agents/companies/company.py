@@ -6,17 +6,23 @@ id, so that a worker that is still at it is not set to work twice.
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any
 
+from quarterdeck.agents.companies.estimate import duration
 from quarterdeck.agents.companies.merging import Found, merge, ordered
 from quarterdeck.agents.companies.outfit import office
 from quarterdeck.keel import flows
 from quarterdeck.keel.answers import clip
 from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.flowbells import rung
 
 NAME = "companies.one"
 UNSTORED = "The result could not be stored: "
+LEFT = "Its job was stopped while it waited for a batch."
+ELSEWHERE_S = 20.0
+"""After which one looks by oneself whether a batch has answered: another process may be looking after it."""
 LONG_S = 86_400.0 * 30
 """A step may wait its turn for as long as it takes: the pool bounds the calls."""
 MOST_CHARS = 24_000
@@ -35,7 +41,7 @@ async def one(argument: Json) -> Json:
     queries: list[str] = []
     spent = Spent()
     follow_up: list[str] = []
-    problem, began, done = "", 0.0, 0
+    problem, began, done, stale_s = "", 0.0, 0, 0
     for number in range(1, spec["max_iterations"] + 1):
         try:
             asked = {
@@ -45,23 +51,30 @@ async def one(argument: Json) -> Json:
             said = await _ask("research", number, argument, asked)
             began = began or said["began"]
             spent.add((said.get("metadata") or {}).get("cost"), {})
+            stale_s = max(stale_s, int((said.get("metadata") or {}).get("stale_s") or 0))
             new, notes = said.get("search_results") or [], said.get("research_notes") or ""
             queries += said.get("research_queries") or []
             asked = {"company_name": name, "extraction_schema": schema, "mode": spec["mode"]}
             asked |= {"sources": new} if new else {"research_notes": notes}
-            said = await _ask("extraction", number, argument, asked)
+            if spec.get("cheap"):
+                said = await _in_batch(number, argument, asked, spent)
+            else:
+                said = await _ask("extraction", number, argument, asked)
             spent.use(said.get("usage"))
             now = Found(said["extracted_data"], said.get("fields") or [], float(said.get("confidence_score") or 0))
             found = merge(found, now) if number > 1 else now
             sources += [one for one in new if one.get("url") not in {known.get("url") for known in sources}]
+            judge = "rules" if spec.get("cheap") else spec["mode"]
             asked = {
-                "company_name": name, "extraction_schema": schema, "mode": spec["mode"], "extracted_data": found.data,
-                "fields": found.fields, "sources": _some(sources),
+                "company_name": name, "extraction_schema": schema, "mode": judge,
+                "extracted_data": found.data, "fields": found.fields, "sources": _some(sources),
             }  # fmt: skip
             best = await _ask("reflection", number, argument, asked)
             spent.use(best.get("usage"))
             done = number
         except Refusal as error:
+            if str(error).startswith(LEFT):
+                raise  # it stays undone, and goes on from here when its job does
             problem = clip(str(error), 1000)
             break
         follow_up = [str(query) for query in best.get("follow_up_queries") or []][:10]
@@ -71,6 +84,9 @@ async def one(argument: Json) -> Json:
     if state == "incomplete" and not problem:
         missing = [str(path) for path in best.get("missing_fields") or []]
         problem = clip(f"not found: {', '.join(missing)}", 1000) if missing else ""
+    if stale_s:
+        old = f"stale: search providers did not answer, its sources were found {duration(stale_s)} ago"
+        problem = clip(f"{problem}; {old}" if problem else old, 1000)
     outcome = {
         "job": argument["job"], "n": argument["n"], "tries": argument["tries"], "company_name": name, "state": state,
         "data": ordered(found.data, schema), "confidence": found.confidence, "iterations": done, "fields": found.fields,
@@ -92,11 +108,64 @@ async def _ask(worker: str, number: int, argument: Json, asked: Json) -> Json:
     )
 
 
+async def _in_batch(number: int, argument: Json, asked: Json, spent: Spent) -> Json:
+    """Extraction at half the price: the question goes into a batch, and its answer is judged like any other."""
+    made = await flows.step(f"question {number}", _question, argument, asked, number, waits=True, timeout_s=LONG_S)
+    if not made["asked"]:
+        return await _ask("extraction", number, argument, {**asked, "mode": "rules"})  # there was nothing to read
+    told = await flows.step(f"answer {number}", _answer, argument, number, waits=True, timeout_s=LONG_S)
+    spent.use(told["usage"])
+    brought = {"batch": True, "answer": told["text"] or "(nothing)", "cut": told["cut"]}
+    judged = await _ask("extraction", number, argument, {**asked, **brought})
+    return dict(judged["extracted"])
+
+
+async def _question(argument: Json, asked: Json, number: int) -> Json:
+    own, job, key = office(), argument["job"], _question_key(argument, number)
+    if not await own.questions.known(job, key):
+        call = f"{_key(argument)}/{number}/question"
+        weight = (await own.spec(job))["weight"]
+        said = await own.pools["extraction"].call(job, call, {**asked, "batch": True}, weight, 2 * number)
+        if not said.get("request"):
+            return {"asked": False}
+        await own.questions.ask(job, key, said["request"])
+    return {"asked": True}
+
+
+async def _answer(argument: Json, number: int) -> Json:
+    own, job, key = office(), argument["job"], _question_key(argument, number)
+    with own.answered.hung(f"{job}/{key}") as bell:
+        while True:
+            bell.clear()
+            told = await own.questions.told(job, key)
+            if told.state == "done":
+                return told.answer
+            if told.state == "failed":
+                raise Refusal(told.problem)
+            if told.left:
+                raise Refusal(LEFT)
+            await rung(bell, ELSEWHERE_S * random.uniform(0.5, 1.5))
+
+
+def _question_key(argument: Json, number: int) -> str:
+    return f"{argument['n']}.{argument['tries']}/{number}"
+
+
 async def _call(worker: str, job: str, key: str, asked: Json, number: int) -> Json:
     """One piece of work for a worker; and when it began, for the first of a company."""
     began, own = time.time(), office()
+    pool, weight = own.pools[worker], (await own.spec(job))["weight"]
     # First iterations go first: then there are enough second ones at the end of a job to keep everybody busy.
-    said = await own.pools[worker].call(job, key, asked, (await own.spec(job))["weight"], 2 * number)
+    if worker == "research":
+        try:
+            said = await pool.call(job, key, {**asked, "accept_stale": False}, weight, 2 * number)
+        except Refusal as error:  # nobody answers, however often asked: what was found earlier is better than nothing
+            try:
+                said = await pool.call(job, f"{key}/stale", asked, weight, 2 * number)
+            except Refusal:
+                raise error from None
+    else:
+        said = await pool.call(job, key, asked, weight, 2 * number)
     if said.get("search_results"):
         said = {name: value for name, value in said.items() if name != "research_notes"}  # the same once more
     return {**said, "began": began}
@@ -106,8 +175,9 @@ async def _store(argument: Json, outcome: Json, began: float) -> Json:
     now = time.time()
     times = {"finished": now, "duration_s": round(max(0.0, now - began), 3) if began else 0.0}
     own = office()
-    pool, weight = own.pools["storage"], (await own.spec(argument["job"]))["weight"]
-    return await pool.call(argument["job"], f"{_key(argument)}/store", {**outcome, **times}, weight)
+    pool, spec = own.pools["storage"], await own.spec(argument["job"])
+    sealed = {**outcome, **times, "seal": spec.get("seal", "")}
+    return await pool.call(argument["job"], f"{_key(argument)}/store", sealed, spec["weight"])
 
 
 def _key(argument: Json) -> str:

@@ -29,7 +29,7 @@ LARGEST_PAGE = 150_000
 TOLD = 150
 """Reports of one job, at most about so many."""
 FIELDS = ("description", "founded", "headquarters", "ceo", "employees", "website")
-OPTIONS = ("max_iterations", "max_queries", "provider", "mode", "priority", "budget", "label", "id")
+OPTIONS = ("max_iterations", "max_queries", "provider", "mode", "priority", "budget", "cheap", "label", "id")
 Json = dict[str, Any]
 _ASKED = re.compile(
     r"(?is)^\W*(?:please\s+)?research\s+(?:the\s+)?(?:compan(?:y|ies)\s*:?\s+)?(?P<names>.+?)"
@@ -77,6 +77,8 @@ def checked(options: Json) -> Json:
             options[name] = int(value)
     if isinstance(options.get("budget"), bool) or not isinstance(options.get("budget", 0.0), int | float):
         raise Refusal("`budget` must be a number of US dollars.")
+    if not isinstance(options.get("cheap", False), bool):
+        raise Refusal("`cheap` must be true or false.")
     for name in ("provider", "mode", "label", "id"):
         if not isinstance(options.get(name, ""), str):
             raise Refusal(f"`{name}` must be a text.")

@@ -36,6 +36,19 @@ TABLES = (
     "CREATE INDEX IF NOT EXISTS company_results_of ON company_results (key, finished) WHERE state <> 'waiting'",
     "CREATE TABLE IF NOT EXISTS company_notes (job TEXT NOT NULL, n BIGINT NOT NULL, body {bytes} NOT NULL,"
     " PRIMARY KEY (job, n))",
+    # Cheap mode: questions that go to the model in batches, and the batches that were sent.
+    "CREATE TABLE IF NOT EXISTS company_questions (job TEXT NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL,"
+    " made DOUBLE PRECISION NOT NULL, size BIGINT NOT NULL, request {bytes}, mark TEXT NOT NULL, place BIGINT NOT NULL,"
+    " sent INTEGER NOT NULL, answer TEXT NOT NULL, problem TEXT NOT NULL, PRIMARY KEY (job, key))",
+    "CREATE INDEX IF NOT EXISTS company_questions_open ON company_questions (job, state, made)"
+    " WHERE state IN ('new', 'asked')",
+    "CREATE INDEX IF NOT EXISTS company_questions_batch ON company_questions (job, mark, place)",
+    "CREATE TABLE IF NOT EXISTS company_batches (mark TEXT PRIMARY KEY, job TEXT NOT NULL, id TEXT NOT NULL,"
+    " count BIGINT NOT NULL, made DOUBLE PRECISION NOT NULL, state TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS company_batches_open ON company_batches (job)"
+    " WHERE state IN ('sending', 'sent', 'off')",
+    # Who feeds a job says so every few seconds.
+    "CREATE TABLE IF NOT EXISTS company_beats (job TEXT PRIMARY KEY, at DOUBLE PRECISION NOT NULL)",
 )
 
 

@@ -25,6 +25,11 @@ FIELD_TOKENS = 70
 """Tokens of one field in an answer: value, source, passage."""
 REFLECTION_TOKENS = 400
 SEARCH_S, EXTRACTION_S, REFLECTION_S = 0.8, 1.2, 0.6
+HALF = 0.5
+"""What a message batch costs of the usual price."""
+IN_BATCHES = 2000
+"""Companies in work at once in cheap mode, where most of them wait for a batch."""
+BATCH_S = 3600.0
 LOCAL_S = 0.05
 """A search of the corpus, or a reading by rules: processor time, so they do not run side by side."""
 
@@ -74,6 +79,7 @@ def estimate(
     max_iterations: int = 2,
     max_queries: int = 3,
     capacity: Capacity | None = None,
+    cheap: bool = False,
 ) -> Estimate:
     """The whole job by the settings' providers, limits and prices."""
     capacity = capacity or Capacity()
@@ -82,11 +88,13 @@ def estimate(
     again = AGAIN if max_iterations > 1 else 0.0
     rounds = companies * (1 + again)
     searches = round(rounds * max_queries)
-    calls = round(rounds * 2) if with_model else 0
+    each = 1 if cheap else 2  # in cheap mode rules reflect
+    calls = round(rounds * each) if with_model else 0
     read = (NOTES + len(json.dumps(schema, ensure_ascii=False))) / LETTERS_A_TOKEN + INSTRUCTIONS
     fields = len(columns_of(schema)) - len(columns_of({})) + 1
-    tokens_in = round(rounds * 2 * read) if with_model else 0
-    tokens_out = round(rounds * (fields * FIELD_TOKENS + REFLECTION_TOKENS)) if with_model else 0
+    tokens_in = round(rounds * each * read) if with_model else 0
+    reflected = 0 if cheap else REFLECTION_TOKENS
+    tokens_out = round(rounds * (fields * FIELD_TOKENS + reflected)) if with_model else 0
 
     assumptions = [f"{again:.0%} of the companies need a second round" if again else "one round a company"]
     unknown: list[str] = []
@@ -100,14 +108,26 @@ def estimate(
             unknown.append(f'no price of {shown} is set: [model.prices] "{shown}" = {{input = …, output = …}}')
             cost = None
         elif cost is not None:
-            cost += (tokens_in * price.input + tokens_out * price.output) / 1_000_000
-        reading = max(rounds * EXTRACTION_S / capacity.extraction, rounds * REFLECTION_S / capacity.reflection)
-        seconds = max(seconds, reading) + SEARCH_S + EXTRACTION_S + REFLECTION_S
-        assumptions += [
-            f"{EXTRACTION_S:g} s for an extraction and {REFLECTION_S:g} s for a reflection, "
-            f"{capacity.extraction} and {capacity.reflection} at once",
-            f"up to {NOTES:,} characters of sources a round, {LETTERS_A_TOKEN:g} a token, nothing from a cache",
-        ]
+            share = HALF if cheap else 1.0
+            cost += share * (tokens_in * price.input + tokens_out * price.output) / 1_000_000
+        if cheap:
+            waves = -(-companies // IN_BATCHES)
+            seconds += waves * (2 if again else 1) * BATCH_S
+            assumptions += [
+                f"an hour for a batch, {IN_BATCHES:,} companies at once, a further one for second rounds; most end "
+                "sooner, none takes more than 24 h",
+                "batches cost half; rules reflect; what a batch answered badly is asked once more at the usual price",
+            ]
+        else:
+            reading = max(rounds * EXTRACTION_S / capacity.extraction, rounds * REFLECTION_S / capacity.reflection)
+            seconds = max(seconds, reading) + SEARCH_S + EXTRACTION_S + REFLECTION_S
+            assumptions.append(
+                f"{EXTRACTION_S:g} s for an extraction and {REFLECTION_S:g} s for a reflection, "
+                f"{capacity.extraction} and {capacity.reflection} at once"
+            )
+        assumptions.append(
+            f"up to {NOTES:,} characters of sources a round, {LETTERS_A_TOKEN:g} a token, nothing from a cache"
+        )
     else:
         seconds += rounds * LOCAL_S
         assumptions.append(f"{LOCAL_S:g} s of a processor for each reading by rules")

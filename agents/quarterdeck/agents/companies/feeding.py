@@ -16,8 +16,10 @@ from typing import Any
 
 from quarterdeck.agents.companies import company
 from quarterdeck.agents.companies.errors import GivenUp
+from quarterdeck.agents.companies.estimate import IN_BATCHES
 from quarterdeck.agents.companies.models import Job, Result
 from quarterdeck.agents.companies.outfit import Office, office
+from quarterdeck.agents.companies.posting import PostOffice, Unpostable, cancel
 from quarterdeck.agents.companies.store import Waiting
 from quarterdeck.keel import flows
 from quarterdeck.keel.answers import clip
@@ -34,6 +36,7 @@ IN_A_ROW = 50
 """Companies that fail one after another before the job stops: then it is not the companies."""
 AT_FIRST, MORE_A_S = 75, 75
 """Companies in work when a job begins, and how many more a second: all at once would hold up the first ones."""
+BEAT_S = 5.0
 CAREFUL = 10
 """Companies at once while a job with a budget does not know yet what one costs."""
 LONG_S = 86_400.0 * 365
@@ -62,9 +65,12 @@ async def _feed(id: str, round: int) -> dict[str, Any]:
         return ended
     finally:
         own.feeding.pop(feeder.key, None)
-        for task in feeder.work:
+        work: list[asyncio.Task[Any]] = [*feeder.work, *([feeder.post] if feeder.post else [])]
+        for task in work:
             task.cancel()
-        await asyncio.gather(*feeder.work, return_exceptions=True)
+        await asyncio.gather(*work, return_exceptions=True)
+        with suppress(Refusal):
+            await own.store.unbeat(id)
 
 
 @dataclass
@@ -82,6 +88,9 @@ class Feeder:
     why: str = ""
     """Why no further company is started."""
     ended: list[str] = field(default_factory=list)
+    cheap: bool = False
+    post: asyncio.Task[None] | None = None
+    beat: float = float("-inf")
 
     @property
     def key(self) -> str:
@@ -90,9 +99,15 @@ class Feeder:
 
     async def run(self) -> dict[str, Any]:
         store = self.own.store
-        self.own.feeding[self.key] = (await self.own.spec(self.id))["weight"]
+        spec = await self.own.spec(self.id)
+        self.own.feeding[self.key], self.cheap = spec["weight"], bool(spec.get("cheap"))
         await store.update(self.id, "state = 'queued' AND round = :round", state="running", round=self.round)
         self.why = await self._unanswerable()
+        if self.cheap and self.own.model is None:
+            self.why = "cheap mode needs a model's key here: set QUARTERDECK_MODEL_API_KEY, then submit it again"
+        elif self.cheap and self.own.model is not None:
+            posts = PostOffice(self.own.model, self.own.questions, self.own.answered, self.id)
+            self.post = asyncio.create_task(posts.run(), name=f"batches of {self.id}")
         looked, room, budget = 0.0, 0, False
         while True:
             if budget or time.monotonic() - looked >= LOOK_S:
@@ -103,6 +118,15 @@ class Feeder:
                 if entry.parent and await self._gone(entry.parent):
                     await self._end("cancelled", "its task was cancelled")
                     break
+                if self.post is not None and self.post.done():
+                    try:
+                        self.post.result()
+                    except Unpostable as error:
+                        await self._end("stopped", clip(str(error), 500))
+                        break
+                if looked - self.beat >= BEAT_S:
+                    self.beat = looked
+                    await store.beat(self.id)
                 room, budget = self._room(entry.job), entry.job.budget is not None
             # Each failure in a row takes a place: when it is not the companies, few more are begun.
             free = max(1, room - self.failed_in_a_row) if room else 0
@@ -119,12 +143,33 @@ class Feeder:
                 self._seen(task, self.work.pop(task))
             if len(self.ended) >= FORGOTTEN:
                 await self._forget()
+        if self.cheap:
+            await self._close_post()
         if self.work:  # those in flight end; their flows are theirs
             done, _ = await asyncio.wait(self.work, timeout=None)
             for task in done:
                 self._seen(task, self.work.pop(task))
         await self._forget()
         return {"job": self.id, "why": self.why}
+
+    async def _close_post(self) -> None:
+        """The job is over here: who waits for a batch waits no more, and what nobody wants is not paid for."""
+        if self.post is not None:
+            self.post.cancel()
+        entry = await self.own.store.entry(self.id)
+        if entry is not None and entry.round == self.round:
+            if entry.job.state == "completed":
+                await self.own.questions.forget(self.id)
+            if entry.job.state == "cancelled" and self.own.model is not None:
+                try:
+                    await cancel(self.own.model, self.own.questions, self.id)
+                except Refusal as error:
+                    log.warning("job %s: %s", self.id, error)
+        self.own.answered.ring_all()
+
+    async def _over(self) -> bool:
+        entry = await self.own.store.entry(self.id)
+        return entry is None or entry.job.ended or entry.round != self.round
 
     async def _unanswerable(self) -> str:
         """Why nobody can answer what this job asks for: heard from a judge before any search is paid for."""
@@ -153,7 +198,8 @@ class Feeder:
     def _room(self, job: Job) -> int:
         """This job's share of the window; less when the budget is nearly used up."""
         weights = self.own.feeding
-        room = max(2, int(self.own.settings.companies.window * weights[self.key] / sum(weights.values())))
+        window = IN_BATCHES if self.cheap else self.own.settings.companies.window
+        room = max(2, int(window * weights[self.key] / sum(weights.values())))
         room = min(room, AT_FIRST + int(MORE_A_S * (time.monotonic() - self.began)))
         if job.budget is None:
             return room
@@ -192,14 +238,18 @@ class Feeder:
         try:
             try:
                 result = await self._result(id)
-            except FlowFailed:
+            except FlowFailed as error:
+                if str(error).startswith(company.LEFT) and await self._over():
+                    return ""
                 await self.own.engine.resume(id)  # it broke off, now or long ago: from its last finished step
                 result = await self._result(id)
         except FlowFailed as error:
             if str(error).startswith(company.UNSTORED):
                 raise
+            if str(error).startswith(company.LEFT):
+                return ""
             problem = clip(f"The work on it broke off: {error}", 1000)
-            failed = Result(item.n, item.name, "failed", problem=problem, finished=time.time())
+            failed = Result(item.n, item.name, "failed", problem=problem, finished=time.time(), job=self.id)
             await self.own.store.put(failed, item.tries)
             result = {"state": "failed", "problem": problem}
         except Refusal:

@@ -25,14 +25,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
-from quarterdeck.agents.companies import feeding, names
+from quarterdeck.agents.companies import feeding, names, posting
 from quarterdeck.agents.companies.models import Job, Result
+from quarterdeck.agents.companies.questions import Questions
 from quarterdeck.agents.companies.store import Entry, Store
 from quarterdeck.keel.answers import plain
 from quarterdeck.keel.errors import Denied, Refusal
 from quarterdeck.keel.flowbells import Bells, rung
 from quarterdeck.keel.flows import FlowTaken
-from quarterdeck.keel.identity import APPROVE, CHANGE, Caller
+from quarterdeck.keel.identity import APPROVE, SPEND, Caller
+from quarterdeck.keel.model import Model
 from quarterdeck.keel.settings import Settings
 
 Mode = Literal["auto", "rules", "model"]
@@ -41,6 +43,7 @@ PAGE = 500
 BATCH = 1000
 """Companies that are stored at once."""
 LARGEST_SCHEMA = 100_000
+NO_MODEL = "Cheap mode reads with a model: set ANTHROPIC_API_KEY where the coordinator runs, or leave it out."
 LOADING_S = 30.0
 """A submission that has stored nothing for so long was interrupted."""
 MOST_PRIORITY = 4
@@ -49,8 +52,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Jobs:
-    def __init__(self, store: Store, engine: Any = None) -> None:
-        self._store, self._engine = store, engine
+    def __init__(self, store: Store, engine: Any = None, model: Model | None = None) -> None:
+        self._store, self._engine, self._model = store, engine, model
         self.bells = Bells()
         """Rung when a job ends that is fed in this process."""
         self._submitting: dict[str, asyncio.Lock] = {}
@@ -69,6 +72,7 @@ class Jobs:
         mode: Mode = "auto",
         priority: int = 0,
         budget: float | None = None,
+        cheap: bool = False,
         parent: str = "",
     ) -> Job:
         """Store the list, bounded memory whatever its length, and start the job.
@@ -76,16 +80,19 @@ class Jobs:
         The same id again continues that job: one that runs goes on, one that was stopped or cancelled is taken up
         where it was (with the new budget), and what failed is tried again. Another list or schema under a known id
         is refused. Names are trimmed; blank ones are skipped and counted, those that come again are done once.
-        `priority`: each step up doubles its share. `budget`: US dollars. `parent`: a flow that it ends with."""
+        `priority`: each step up doubles its share. `budget`: US dollars. `cheap`: the model reads in batches, at half
+        the price and within hours. `parent`: a flow that it ends with."""
         if self._engine is None:
             raise Refusal("Jobs are only looked at here. Submit where agents run, e.g. `quarterdeck companies run`.")
-        if CHANGE not in by.scopes:
-            raise Denied(f"{by.id} may not start research: its token lacks the scope '{CHANGE}'.")
+        if SPEND not in by.scopes:
+            raise Denied(f"{by.id} may not start research: its token lacks the scope '{SPEND}'.")
         id = id or f"job-{secrets.token_hex(6)}"
         if not _ID.fullmatch(id):
             raise Refusal(f"{plain(id)[:40]!r} cannot be a job's id: up to 64 letters, digits and ._- please.")
         # A large schema takes a second to check, and others are served meanwhile.
-        spec = await asyncio.to_thread(checked_spec, schema, max_iterations, max_queries, provider, mode)
+        spec = await asyncio.to_thread(checked_spec, schema, max_iterations, max_queries, provider, mode, cheap)
+        if cheap and self._model is None:
+            raise Refusal(NO_MODEL)
         if not -MOST_PRIORITY <= priority <= MOST_PRIORITY:
             raise Refusal(f"`priority` is a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}.")
         if budget is not None and not 0 < budget < 1e9:
@@ -99,7 +106,7 @@ class Jobs:
                 await self._store.again(id, **row, parent=parent)
                 entry = await self._entry(id)
         await self._run(entry)
-        return entry.job
+        return replace(entry.job, idle=False)
 
     async def _load(
         self,
@@ -118,7 +125,8 @@ class Jobs:
                 raise Refusal(f"Try again in {LOADING_S:g} s: job {id} is being stored by another process.")
             await self._store.clear(id)
         elif known is None:
-            await self._store.begin(id, spec, caller=by.id, **row)
+            # Who stores results shows this key, so that no other caller of the storage worker writes into the job.
+            await self._store.begin(id, {**spec, "seal": secrets.token_hex(16)}, caller=by.id, **row)
         new = known is None or known.loading
         read = _Reading(spec)
         async for batch in read.batches(companies):
@@ -147,6 +155,8 @@ class Jobs:
         if entry.job.ended or entry.loading:
             return
         argument = {"job": entry.job.id, "round": entry.round}
+        if entry.job.idle:
+            await self._store.beat(entry.job.id)
         try:
             id = await self._engine.start(feeding.NAME, argument, id=_flow(entry))
         except FlowTaken as error:
@@ -187,11 +197,17 @@ class Jobs:
         return [entry.job for entry in await self._store.entries(max(1, min(limit, PAGE)), mine)]
 
     async def cancel(self, id: str, *, by: Caller | None = None) -> Job:
-        """Start no further company, whoever runs the job; those in flight end, and their results are kept."""
-        await self._entry(id, by)
-        if by is not None and CHANGE not in by.scopes:
-            raise Denied(f"{by.id} may not cancel: its token lacks the scope '{CHANGE}'.")
+        """Start no further company, whoever runs the job; those in flight end, and their results are kept. Batches are
+        cancelled; what they have done by then is used when the job is taken up again."""
+        entry = await self._entry(id, by)
+        if by is not None and SPEND not in by.scopes:
+            raise Denied(f"{by.id} may not cancel: its token lacks the scope '{SPEND}'.")
         await self._store.update(id, "state IN ('loading', 'queued', 'running')", state="cancelled", why="")
+        questions = Questions(self._store)
+        if self._model is not None:
+            await posting.cancel(self._model, questions, id)
+        elif entry.job.idle and await questions.batches(id):
+            raise Refusal(f"Job {id} is cancelled, but its batches go on: set ANTHROPIC_API_KEY and cancel it again.")
         return await self.status(id)
 
     async def results(
@@ -227,7 +243,7 @@ async def looking(settings: Settings) -> AsyncIterator[Jobs]:
     store = Store(settings)
     try:
         await store.open()
-        yield Jobs(store)
+        yield Jobs(store, model=Model.of(settings))
     finally:
         await store.close()
 
@@ -273,7 +289,9 @@ async def _each(companies: AsyncIterable[str] | Iterable[str]) -> AsyncIterator[
             yield name
 
 
-def checked_spec(schema: Any, max_iterations: int, max_queries: int, provider: str, mode: str) -> dict[str, Any]:
+def checked_spec(
+    schema: Any, max_iterations: int, max_queries: int, provider: str, mode: str, cheap: bool = False
+) -> dict[str, Any]:
     from jsonschema import Draft202012Validator, SchemaError  # 60 ms that most commands do not need
 
     if not isinstance(schema, dict) or not schema.get("properties"):
@@ -299,10 +317,13 @@ def checked_spec(schema: Any, max_iterations: int, max_queries: int, provider: s
         raise Refusal("`mode` is auto, rules or model.")
     if len(provider) > 60 or not provider.isprintable():
         raise Refusal("`provider` is the name of a search provider; leave it empty for the usual ones.")
-    return {
+    if cheap and mode == "rules":
+        raise Refusal("Rules cost nothing: leave out the cheap mode, or the mode rules.")
+    spec = {
         "schema": schema, "max_iterations": max_iterations, "max_queries": max_queries, "provider": provider,
         "mode": mode,
     }  # fmt: skip
+    return {**spec, "cheap": True} if cheap else spec  # jobs from before it was there keep their digest
 
 
 def _flow(entry: Entry) -> str:

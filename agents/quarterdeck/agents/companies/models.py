@@ -44,6 +44,12 @@ class Job:
     """Finished companies whose cost is not known, and so not in `cost`."""
     by: str = ""
     budget: float | None = None
+    in_batches: int = 0
+    """Companies whose pages are with the model in a batch: cheap mode."""
+    batches_since: float = 0.0
+    """When the oldest of these batches was sent."""
+    idle: bool = False
+    """It is not over, and nobody works on it."""
 
     @property
     def ended(self) -> bool:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.agents.companies.objects import Objects
+from quarterdeck.agents.companies.questions import Questions
 from quarterdeck.agents.companies.store import Store
 from quarterdeck.agents.runtime.toolbox import Toolbox
 from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.flowbells import Bells
+from quarterdeck.keel.model import Model
 from quarterdeck.keel.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +38,18 @@ class Bench:
     objects: Objects | None
     at_once: dict[str, int]
     busy: dict[str, int] = field(default_factory=dict)
+    seals: dict[str, str] = field(default_factory=dict)
+
+    async def seal(self, job: str) -> str:
+        """The key without which no result of a job is stored; it never changes."""
+        if job not in self.seals:
+            entry = await self.store.entry(job) if self.store is not None else None
+            if entry is None:
+                return ""
+            if len(self.seals) >= MOST_SPECS:
+                self.seals.clear()
+            self.seals[job] = str(entry.spec.get("seal", ""))
+        return self.seals[job]
 
 
 @dataclass
@@ -49,7 +64,12 @@ class Office:
     """Jobs that are fed here, and their weight in the window."""
     over: list[str] = field(default_factory=list)
     """Flows of jobs that ended, to be deleted when the next job begins."""
+    answered: Bells = field(default_factory=Bells)
+    """Rung when a batch has answered a question."""
     _begun: tuple[Any, Jobs] | None = None
+
+    def __post_init__(self) -> None:
+        self.questions, self.model = Questions(self.store), Model.of(self.settings)
 
     def begin(self, engine: Any, jobs: Jobs) -> None:
         self._begun = engine, jobs

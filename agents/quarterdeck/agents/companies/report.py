@@ -6,7 +6,8 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 from quarterdeck.agents.companies.models import Job, Result
@@ -15,8 +16,16 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """How a cell begins that a spreadsheet would carry out."""
 
 
+IDLE = "nobody is working on it now: the same command goes on with it, and so does `quarterdeck agents`"
+
+
+def shown(job: Job) -> Job:
+    """As people are told: a job that nobody works on has stopped, until somebody goes on with it."""
+    return replace(job, state="stopped", why=IDLE) if job.idle else job
+
+
 def job_json(job: Job) -> dict[str, Any]:
-    return asdict(job)
+    return asdict(shown(job))
 
 
 def result_json(result: Result) -> dict[str, Any]:
@@ -55,7 +64,10 @@ def _cell(value: Any) -> Any:
 
 def sentence(job: Job) -> str:
     """How a job stands, as one says it."""
+    job = shown(job)
     said = [f"{job.done:,} of {job.total:,} companies done"]
+    if job.in_batches:
+        said.append(in_batches(job))
     counted = [
         f"{number:,} {name}" for number, name in ((job.incomplete, "incomplete"), (job.failed, "failed")) if number
     ]
@@ -69,6 +81,11 @@ def sentence(job: Job) -> str:
         partly = f" for {job.done - job.unpriced:,} of them, the others' price is not known" if job.unpriced else ""
         said.append(f"{job.cost:.4g} USD{partly}")
     return ", ".join(said) + "." + (f" It was {job.state}: {job.why}." if job.why else "") + _left_out(job)
+
+
+def in_batches(job: Job) -> str:
+    since = f"{datetime.fromtimestamp(job.batches_since).astimezone():%H:%M}"
+    return f"{job.in_batches:,} of {job.total:,} in batches since {since}"
 
 
 def _left_out(job: Job) -> str:

@@ -36,7 +36,7 @@ async def coordinator(
         pools = await stack.enter_async_context(hired(settings, tools, store, beside))
         office = stack.enter_context(coordinating(Office(settings, store, pools)))
         running = await stack.enter_async_context(engine)
-        office.begin(running, Jobs(store, running))
+        office.begin(running, Jobs(store, running, office.model))
         if adopt:
             await office.jobs.pick_up()
         yield office

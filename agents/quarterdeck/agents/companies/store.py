@@ -29,6 +29,8 @@ from quarterdeck.keel.settings import Settings
 MOST_AT_ONCE = 200
 """Results in one transaction."""
 RATE_S = 60.0
+STILL_S = 20.0
+"""Without a word from whoever works on a job; then nobody does."""
 LOADING = "loading"
 
 T = TypeVar("T")
@@ -90,7 +92,7 @@ class Store:
         self._writing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        await self._write(self.database.create)
+        await self.write(self.database.create)
 
     async def close(self) -> None:
         if self._writing is not None:
@@ -109,7 +111,7 @@ class Store:
             with self.database.engine.begin() as db:
                 return db.execute(sa.text(_JOB), values).rowcount == 1
 
-        return await self._write(do)
+        return await self.write(do)
 
     async def clear(self, id: str) -> None:
         """Take out what an interrupted submission left."""
@@ -118,7 +120,7 @@ class Store:
             with self.database.engine.begin() as db:
                 db.execute(sa.text("DELETE FROM company_results WHERE job = :id"), {"id": id})
 
-        await self._write(do)
+        await self.write(do)
 
     async def add(self, id: str, rows: Sequence[tuple[int, str]]) -> int:
         """Companies of a job, by their place in the list; how many of them are new."""
@@ -134,7 +136,7 @@ class Store:
                 db.execute(sa.text("UPDATE company_jobs SET updated = :now WHERE id = :id"), _at(id))
                 return new
 
-        return await self._write(do)
+        return await self.write(do)
 
     async def update(self, id: str, where: str = "", **values: Any) -> bool:
         """Set columns of a job's row, if `where` holds."""
@@ -145,7 +147,7 @@ class Store:
             with self.database.engine.begin() as db:
                 return db.execute(sa.text(statement), {**values, **_at(id)}).rowcount == 1
 
-        return await self._write(do)
+        return await self.write(do)
 
     async def again(self, id: str, **values: Any) -> bool:
         """Take up a job that ended: what failed waits again. False when somebody else has done so already."""
@@ -173,15 +175,32 @@ class Store:
                     )
                 return taken == 1
 
-        return await self._write(do)
+        return await self.write(do)
+
+    async def beat(self, id: str) -> None:
+        """Somebody works on this job."""
+        await self._beat(id, time.time())
+
+    async def unbeat(self, id: str) -> None:
+        """Whoever worked on it does so no more."""
+        await self._beat(id, 0.0)
+
+    async def _beat(self, id: str, at: float) -> None:
+        put = "INSERT INTO company_beats (job, at) VALUES (:id, :at) ON CONFLICT (job) DO UPDATE SET at = excluded.at"
+
+        def do() -> None:
+            with self.database.engine.begin() as db:
+                db.execute(sa.text(put), {"id": id, "at": at})
+
+        await self.write(do)
 
     async def entry(self, id: str) -> Entry | None:
         def do() -> Entry | None:
             with self.database.engine.connect() as db:
                 row = db.execute(sa.text("SELECT * FROM company_jobs WHERE id = :id"), {"id": id}).mappings().first()
-                return None if row is None else _entry(dict(row), self._lately(db, row))
+                return None if row is None else _entry(dict(row), self._lately(db, row), self._standing(db, row))
 
-        return await self._read(do)
+        return await self.read(do)
 
     async def entries(self, limit: int, caller: str = "", state: str = "") -> list[Entry]:
         where = [f"{column} = :{column}" for column, value in (("caller", caller), ("state", state)) if value]
@@ -194,9 +213,10 @@ class Store:
             with self.database.engine.connect() as db:
                 values = {"caller": caller, "state": state, "limit": limit}
                 rows = db.execute(sa.text(statement), {k: v for k, v in values.items() if f":{k}" in statement})
-                return [_entry(dict(row), self._lately(db, row)) for row in rows.mappings().all()]
+                found = rows.mappings().all()
+                return [_entry(dict(row), self._lately(db, row), self._standing(db, row)) for row in found]
 
-        return await self._read(do)
+        return await self.read(do)
 
     def _lately(self, db: sa.Connection, row: Any) -> int:
         """Companies that ended in the last minute; of a job that is over and was taken up again: since then."""
@@ -207,6 +227,21 @@ class Store:
             since = row["started"]
         counted = "SELECT count(*) FROM company_results WHERE job = :id AND state <> 'waiting' AND finished > :since"
         return int(db.execute(sa.text(counted), {"id": row["id"], "since": since}).scalar_one())
+
+    def _standing(self, db: sa.Connection, row: Any) -> dict[str, Any]:
+        """What only a job has that is not over: whether somebody works on it, and what waits in batches."""
+        if row["state"] in ENDED or row["state"] == LOADING:
+            return {}
+        told: dict[str, Any] = {}
+        if '"cheap"' in row["spec"]:
+            counted = (
+                "SELECT coalesce(sum(count), 0) AS waiting, coalesce(min(made), 0) AS since FROM company_batches"
+                " WHERE job = :id AND state IN ('sending', 'sent', 'off')"
+            )
+            batches = db.execute(sa.text(counted), {"id": row["id"]}).one()
+            told = {"in_batches": int(batches.waiting), "batches_since": float(batches.since)}
+        beat = db.execute(sa.text("SELECT at FROM company_beats WHERE job = :id"), {"id": row["id"]}).scalar()
+        return {**told, "idle": (row["updated"] if beat is None else beat) < time.time() - STILL_S}
 
     # Companies
 
@@ -222,7 +257,7 @@ class Store:
                 rows = db.execute(sa.text(statement), {"id": id, "after": after, "limit": limit})
                 return [Waiting(row.n, row.name, row.tries) for row in rows]
 
-        return await self._read(do)
+        return await self.read(do)
 
     async def put(self, found: Result, tries: int, notes: dict[str, Any] | None = None) -> bool:
         """Write a result; False when it was there already, or there is no such company."""
@@ -247,7 +282,7 @@ class Store:
 
     async def _commit_all(self, batch: list[_Waiter]) -> None:
         try:
-            stored = await self._write(self._put_all, [(values, body) for values, body, _ in batch])
+            stored = await self.write(self._put_all, [(values, body) for values, body, _ in batch])
         except Unfit as error:
             if len(batch) > 1:  # the fault of one of them, and no matter of the others
                 for one in batch:
@@ -302,7 +337,7 @@ class Store:
                 rows = db.execute(sa.text(f"SELECT * FROM company_results {where}"), values).mappings()
                 return [_result(dict(row)) for row in rows]
 
-        return await self._read(do)
+        return await self.read(do)
 
     async def state_of(self, id: str, n: int) -> str:
         """How a company stands; empty when there is no such one."""
@@ -312,7 +347,7 @@ class Store:
             with self.database.engine.connect() as db:
                 return str(db.execute(sa.text(statement), {"id": id, "n": n}).scalar() or "")
 
-        return await self._read(do)
+        return await self.read(do)
 
     async def notes(self, id: str, n: int) -> dict[str, Any] | None:
         statement = "SELECT body FROM company_notes WHERE job = :id AND n = :n"
@@ -322,14 +357,14 @@ class Store:
                 body = db.execute(sa.text(statement), {"id": id, "n": n}).scalar()
                 return None if body is None else dict(json.loads(zlib.decompress(bytes(body))))
 
-        return await self._read(do)
+        return await self.read(do)
 
     # Threads
 
-    async def _write(self, do: Callable[..., T], *args: Any) -> T:
+    async def write(self, do: Callable[..., T], *args: Any) -> T:
         return await self._in(self._writer, do, *args)
 
-    async def _read(self, do: Callable[..., T]) -> T:
+    async def read(self, do: Callable[..., T]) -> T:
         return await self._in(self._readers, do)
 
     async def _in(self, threads: ThreadPoolExecutor, do: Callable[..., T], *args: Any) -> T:
@@ -357,7 +392,7 @@ def _dumps(value: Any) -> str:
     return _NUL.sub(r"\1", text) if "\\u0000" in text else text
 
 
-def _entry(row: dict[str, Any], lately: int) -> Entry:
+def _entry(row: dict[str, Any], lately: int, standing: dict[str, Any]) -> Entry:
     done = row["complete"] + row["incomplete"] + row["failed"]
     loading = row["state"] == LOADING
     job = Job(
@@ -366,7 +401,7 @@ def _entry(row: dict[str, Any], lately: int) -> Entry:
         cost=row["cost"] if row["priced"] else None, tokens=row["tokens"], created=row["created"],
         updated=row["updated"], priority=row["priority"], label=row["label"], blank=row["blank"],
         duplicates=row["duplicates"], clipped=row["clipped"], by=row["caller"], budget=row["budget"],
-        unpriced=done - row["priced"],
+        unpriced=done - row["priced"], **standing,
     )  # fmt: skip
     job = replace(job, **_pace(job, row["started"], lately))
     return Entry(job, json.loads(row["spec"]), row["digest"], row["round"], row["parent"], loading)

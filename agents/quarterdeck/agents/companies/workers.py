@@ -6,6 +6,7 @@ begins with "Try again", also when this worker has its hands full.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from quarterdeck.agents.companies.outfit import bench
 from quarterdeck.agents.runtime.toolbox import Unreachable
 from quarterdeck.keel import flows
 from quarterdeck.keel.errors import Denied, Refusal
-from quarterdeck.keel.identity import CHANGE
+from quarterdeck.keel.identity import SPEND
 
 SERVER = "research"
 TIMEOUT_S = {"research": 120.0, "extraction": 60.0, "reflection": 30.0, "storage": 30.0}
@@ -28,28 +29,37 @@ Json = dict[str, Any]
 
 @flows.flow("companies.worker.research")
 async def research(argument: Json) -> Json:
+    may_work(argument)
     return await _tool("research", "research_company", argument["input"])
 
 
 @flows.flow("companies.worker.extraction")
 async def extraction(argument: Json) -> Json:
-    return await _tool("extraction", "extract_data", argument["input"])
+    may_work(argument)
+    given = {**argument["input"]}
+    by_batch = {name: given.pop(name) for name in ("batch", "answer", "cut")}
+    if not by_batch.pop("batch"):
+        return await _tool("extraction", "extract_data", given)
+    del given["mode"]
+    return await _tool("extraction", "extract_by_batch", {**given, **by_batch})
 
 
 @flows.flow("companies.worker.reflection")
 async def reflection(argument: Json) -> Json:
+    may_work(argument)
     return await _tool("reflection", "reflect_quality", argument["input"])
 
 
 @flows.flow("companies.worker.storage")
 async def storage(argument: Json) -> Json:
     """Write a result once, whoever sends it again; raw notes go first, so that no result points to nothing."""
-    if CHANGE not in argument["scopes"]:
-        raise Denied(f"{argument['caller']} may not store results: its token lacks the scope '{CHANGE}'.")
+    may_work(argument)
     given = dict(argument["input"])
     work = bench()
     assert work.store is not None
     with _hand("storage"):
+        if not hmac.compare_digest(given.pop("seal").encode(), (await work.seal(given["job"])).encode()):
+            raise Denied(f"Results of job {given['job'][:60]!r} are stored by its coordinator, who has the job's key.")
         tries, notes = given.pop("tries"), given.pop("notes")
         found = Result(**given)
         if notes is not None and work.objects is not None:
@@ -60,6 +70,11 @@ async def storage(argument: Json) -> Json:
         if not stored and not await work.store.state_of(found.job, found.n):
             raise Refusal(f"There is no company {found.n} in a job {found.job[:60]!r}.")
         return _made({"stored": stored, "state": found.state})
+
+
+def may_work(argument: Json) -> None:
+    if SPEND not in argument["scopes"]:
+        raise Denied(f"{argument['caller']} may give no work here: its token lacks the scope '{SPEND}'.")
 
 
 async def _tool(worker: str, tool: str, given: Json) -> Json:
