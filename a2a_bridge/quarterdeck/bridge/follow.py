@@ -7,17 +7,17 @@ stream breaks, or another process began the task, the agent is asked how it stan
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.bridge.messages import STATES, question_of, text_of
+from quarterdeck.bridge import artifacts as made
+from quarterdeck.bridge.followed import Followed
+from quarterdeck.bridge.messages import STATES, last_words, question_of, text_of
+from quarterdeck.bridge.push import push_config, push_token
 from quarterdeck.bridge.tasks import Memory, Record, is_gone
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import BridgeSettings
@@ -39,55 +39,8 @@ FIRST_POLL_S, LAST_POLL_S = 0.05, 5.0
 FIRST_SIGN_IN_S = 0.5
 SETTLE_S = 10.0
 """An answer may take so long to show at the agent, and a message to show in its list."""
-NEWS = 50
-
-
-@dataclass
-class Followed:
-    """A task that is listened to in this process."""
-
-    record: Record
-    line: Line
-    artifacts: list[Json] = field(default_factory=list)
-    news: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=NEWS))
-    told: int = 0
-    """How many news there were; each has a number."""
-    size: int = 0
-    waiters: set[asyncio.Event] = field(default_factory=set)
-    poked: asyncio.Event = field(default_factory=asyncio.Event)
-    listener: asyncio.Task[None] | None = None
-    flush: asyncio.Task[None] | None = None
-    later: asyncio.TimerHandle | None = None
-    saved_at: float = 0.0
-    saved_state: tuple[str, str] = ("", "")
-    changed: bool = False
-    """Artifacts came that are not saved yet."""
-    saving: int = 0
-    """Nobody is told that it rests before that is written down."""
-    quiet: bool = False
-    """The agent was just heard, so it need not be asked."""
-    answered: dict[str, float] = field(default_factory=dict)
-    """Questions that were answered, and when: for a moment the agent may still show them."""
-
-    @property
-    def listening(self) -> bool:
-        return self.listener is not None and not self.listener.done()
-
-    def wake(self) -> None:
-        for event in self.waiters:
-            event.set()
-
-
-def push_token(record: Record) -> str:
-    """What an agent shows when it says that this task went on; only we and the agent know the message's id."""
-    return hashlib.sha256(f"push {record.message}".encode()).hexdigest()
-
-
-def push_config(push_url: str, record: Record) -> Json | None:
-    if not push_url:
-        return None
-    url = f"{push_url.rstrip('/')}/bridge/push/{record.id}"
-    return {"id": record.id, "url": url, "token": push_token(record)}
+FAILED = "TASK_STATE_FAILED"
+SILENT = "Its stream ended before the task did. It is asked how the task stands, and says no more."
 
 
 class Follower:
@@ -229,6 +182,8 @@ class Follower:
                     await self._apply(followed, {"task": await followed.line.get(record.place, record.remote)})
                 if record.resting:
                     return
+                if not streams and not record.said:
+                    record.said = SILENT
                 if streams:
                     streams = await self._take_up(followed)
             except Unknown:
@@ -394,6 +349,13 @@ class Follower:
         followed.told += 1
         if followed.told > MOST_EVENTS:
             raise Refusal(f"{record.agent} sent more than {MOST_EVENTS} events and is not listened to any longer.")
+        if (
+            kind == "message" and record.remote and body.get("taskId") == record.remote
+        ):  # words on the way, though they should come as a status
+            record.heard, record.said = time.time(), text_of(body)
+            followed.news.append((followed.told, record.said))
+            followed.wake()
+            return
         if kind == "message":
             record.context = str(body.get("contextId", record.context))[:200]
             record.state, record.said = "completed", text_of(body)
@@ -406,6 +368,11 @@ class Follower:
         record.context = str(body.get("contextId", ""))[:200] if not record.context else record.context
         new = not record.remote
         if not await self._is_ours(record, remote):
+            status = body.get("status", {})
+            if record.remote and body.get("contextId") == record.context and status.get("state") == FAILED:
+                # The JavaScript SDK of 0.3 tells of an executor that broke under an id that it makes up.
+                await self._end(followed, "failed", text_of(status.get("message")) or f"{record.agent} broke down.")
+                return
             raise Refusal(f"{record.agent} answered about another task than ours, and is not listened to.")
         if new:
             followed.saved_at, followed.saved_state = time.monotonic(), (remote, "submitted")
@@ -416,6 +383,8 @@ class Follower:
             self._replace_artifacts(followed, body.get("artifacts", []))
         if "status" in body:
             self._new_status(followed, body["status"])
+        if kind == "task" and record.state == "completed" and not (followed.artifacts or "message" in body["status"]):
+            record.said = last_words(body) or record.said
         await self._save(followed, now=False)
         if record.resting or (followed.news and followed.news[-1][0] == followed.told):  # there is something to tell
             followed.wake()
@@ -435,6 +404,7 @@ class Follower:
         if record.over and record.state != "unknown":
             return
         record.state = STATES.get(str(status.get("state")), record.state if record.state != "sending" else "submitted")
+        record.said = "" if record.said == SILENT else record.said
         words = text_of(status.get("message"))
         if words and words != record.said:
             record.said = words
@@ -451,13 +421,7 @@ class Follower:
         artifact = update.get("artifact") or {}
         self._count(followed, artifact)
         followed.changed = True
-        known = [one for one in followed.artifacts if one.get("artifactId") == artifact.get("artifactId")]
-        if update.get("append") and known:
-            known[0].setdefault("parts", []).extend(artifact.get("parts", []))
-        elif known:
-            followed.artifacts[followed.artifacts.index(known[0])] = artifact
-        else:
-            followed.artifacts.append(artifact)
+        if made.add(followed.artifacts, update):
             followed.news.append((followed.told, f"made {str(artifact.get('name') or 'an artifact')[:80]}"))
 
     def _replace_artifacts(self, followed: Followed, artifacts: list[Json]) -> None:
@@ -465,7 +429,7 @@ class Follower:
         for artifact in artifacts:
             self._count(followed, artifact)
         if artifacts:
-            followed.artifacts, followed.changed = list(artifacts[:MOST_ARTIFACTS]), True
+            followed.artifacts, followed.changed = made.grown(followed.artifacts, artifacts[:MOST_ARTIFACTS]), True
 
     def _count(self, followed: Followed, artifact: Json) -> None:
         followed.size += sum(len(part.get("text", "")) + len(part.get("raw", "")) for part in artifact.get("parts", []))

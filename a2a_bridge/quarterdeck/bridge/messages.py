@@ -144,6 +144,12 @@ def text_of(message: Json | None, most: int = 2000) -> str:
     return clip(redact(plain("\n".join(pieces)[: most * 8])), most)
 
 
+def last_words(task: Json) -> str:
+    """What the agent said last in a task that brings its result as a message of its history only."""
+    said = [one for one in task.get("history", []) if isinstance(one, dict) and one.get("role") == "ROLE_AGENT"]
+    return text_of(said[-1]) if said else ""
+
+
 def question_of(status: Json) -> Question:
     """What the agent asks in this status. Its id is the same each time the same question is read."""
     message = status.get("message") or {}
