@@ -90,6 +90,11 @@ def add(artifacts: list[Json], update: Json) -> bool:
     return known is None
 
 
+def reply(message: Json) -> Json:
+    """A message that is the result: what it says can be read like any artifact."""
+    return {"artifactId": "reply", "name": "reply", "parts": message.get("parts", [])}
+
+
 def grown(known: list[Json], told: list[Json]) -> list[Json]:
     """What the agent lists, but as it grew here where that is the same: it may list each chunk as a part."""
 

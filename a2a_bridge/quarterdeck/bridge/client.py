@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -263,7 +263,7 @@ class Line:
 
     # Calls
 
-    async def send(self, message: Json, place: str = "", push: Json | None = None) -> AsyncIterator[tuple[str, Json]]:
+    async def send(self, message: Json, place: str = "", push: Json | None = None) -> AsyncGenerator[tuple[str, Json]]:
         """Send one message once; what comes back, each with the instance that said it. Another instance is tried
         only where the first one surely did not get it."""
         problem: Refusal = NotSent(f"{self.agent.name} does not answer.")
@@ -305,7 +305,7 @@ class Line:
         async for event in self._events(place, client.send_message(request, context=self._context(SILENCE_S))):
             yield event
 
-    async def subscribe(self, place: str, remote: str) -> AsyncIterator[Json]:
+    async def subscribe(self, place: str, remote: str) -> AsyncGenerator[tuple[str, Json]]:
         """What happens in a task from here on. An agent that cannot stream raises Lost at once: ask it instead."""
         await loaded()
         from a2a.types.a2a_pb2 import SubscribeToTaskRequest
@@ -315,7 +315,7 @@ class Line:
             raise Lost(f"{self.agent.name} does not stream.")
         request = SubscribeToTaskRequest(id=remote)
         async for event in self._events(place, client.subscribe(request, context=self._context(SILENCE_S))):
-            yield event
+            yield place, event
 
     async def get(self, place: str, remote: str) -> Json:
         await loaded()

@@ -164,6 +164,8 @@ def _one(value: Any, field: FieldDescriptor) -> Any:
 # Answers
 
 _NO_ZONE = re.compile(rb'"timestamp"\s*:\s*"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?"')
+_TASK_KIND = re.compile(rb'"kind"\s*:\s*"(task|status-update|artifact-update)"')
+_MESSAGE_KIND = re.compile(rb'"kind"\s*:\s*"message"')
 _LINES = re.compile(rb"([\r\n]+)")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?")
 _THEIR_OWN = ("data", "metadata")
@@ -171,10 +173,11 @@ _THEIR_OWN = ("data", "metadata")
 
 
 class Mended(httpx.AsyncByteStream):
-    """An answer or event stream, in which moments without a zone are said to be UTC; without that the SDK fails."""
+    """An answer or event stream as the SDK can read it; what conforms passes as it is."""
 
     def __init__(self, inner: httpx.AsyncByteStream, *, events: bool) -> None:
         self._inner, self._events = inner, events
+        self._task = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         held = bytearray()
@@ -182,18 +185,35 @@ class Mended(httpx.AsyncByteStream):
             held += chunk
             if self._events and (ends := max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))) >= 0:
                 end = len(held) - len(chunk) + ends + 1
-                yield b"".join(_event_line(line) for line in _LINES.split(bytes(held[:end])))
+                yield b"".join(self._line(line) for line in _LINES.split(bytes(held[:end])))
                 del held[:end]
         if held:
-            yield _event_line(bytes(held)) if self._events else mended(bytes(held))
+            yield self._line(bytes(held)) if self._events else mended(bytes(held))
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
+    def _line(self, line: bytes) -> bytes:
+        field, _, value = line.partition(b":")
+        if field != b"data":
+            return line
+        if _TASK_KIND.search(value):
+            self._task = True
+        elif self._task and _MESSAGE_KIND.search(value):
+            return b"data: " + _as_status(value)
+        return b"data: " + mended(value.strip()) if _NO_ZONE.search(value) else line
 
-def _event_line(line: bytes) -> bytes:
-    field, colon, value = line.partition(b":")
-    return b"data: " + mended(value.strip()) if field == b"data" and colon and _NO_ZONE.search(value) else line
+
+def _as_status(event: bytes) -> bytes:
+    """A message in the middle of a task, where 0.3 allows none and the SDK would stop to read: words on the way."""
+    try:
+        body = json.loads(event)
+        said = body["result"]
+        status = {"state": "working", "message": said}
+        told = {"kind": "status-update", "taskId": said["taskId"], "contextId": said["contextId"], "final": False}
+        return json.dumps({**body, "result": {**told, "status": status}}).encode()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return event
 
 
 def mended(body: bytes) -> bytes:

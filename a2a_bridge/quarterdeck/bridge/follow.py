@@ -15,8 +15,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.bridge import artifacts as made
+from quarterdeck.bridge.endings import complete
 from quarterdeck.bridge.followed import Followed
-from quarterdeck.bridge.messages import STATES, last_words, question_of, text_of
+from quarterdeck.bridge.messages import STATES, question_of, text_of, with_words
 from quarterdeck.bridge.push import push_config, push_token
 from quarterdeck.bridge.tasks import Memory, Record, is_gone
 from quarterdeck.keel.errors import Refusal
@@ -79,7 +80,7 @@ class Follower:
             await asyncio.gather(followed.listener, return_exceptions=True)
         before = (followed.record.state, followed.record.question)
         followed.record.state, followed.record.question = "working", ""
-        followed.answered[question] = time.time()
+        followed.answered[question], followed.replied = time.time(), message["messageId"]
         arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._listen(followed, message, arrived)
         try:
@@ -148,7 +149,9 @@ class Follower:
         first = not record.remote
         try:
             push = push_config(self._settings.push_url, record)
-            async for place, event in followed.line.send(message, "" if first else record.place, push):
+            async for place, event in complete(
+                followed, followed.line.send(message, "" if first else record.place, push)
+            ):
                 record.place = place
                 await self._apply(followed, event)
                 if arrived is not None and not arrived.done():
@@ -208,7 +211,7 @@ class Follower:
 
         record = followed.record
         try:
-            async for event in followed.line.subscribe(record.place, record.remote):
+            async for _, event in complete(followed, followed.line.subscribe(record.place, record.remote)):
                 await self._apply(followed, event)
         except BadAnswer:
             return False
@@ -349,25 +352,16 @@ class Follower:
         followed.told += 1
         if followed.told > MOST_EVENTS:
             raise Refusal(f"{record.agent} sent more than {MOST_EVENTS} events and is not listened to any longer.")
-        if (
-            kind == "message" and record.remote and body.get("taskId") == record.remote
-        ):  # words on the way, though they should come as a status
-            record.heard, record.said = time.time(), text_of(body)
-            followed.news.append((followed.told, record.said))
-            followed.wake()
-            return
         if kind == "message":
             record.context = str(body.get("contextId", record.context))[:200]
             record.state, record.said = "completed", text_of(body)
-            self._replace_artifacts(
-                followed, [{"artifactId": "reply", "name": "reply", "parts": body.get("parts", [])}]
-            )
+            self._replace_artifacts(followed, [made.reply(body)])
             await self._save(followed, now=True)
             return
         remote = str(body.get("id" if kind == "task" else "taskId", ""))
         record.context = str(body.get("contextId", ""))[:200] if not record.context else record.context
         new = not record.remote
-        if not await self._is_ours(record, remote):
+        if not await self._is_ours(followed, remote, body if kind == "task" else {}):
             status = body.get("status", {})
             if record.remote and body.get("contextId") == record.context and status.get("state") == FAILED:
                 # The JavaScript SDK of 0.3 tells of an executor that broke under an id that it makes up.
@@ -382,18 +376,21 @@ class Follower:
         elif kind == "task":
             self._replace_artifacts(followed, body.get("artifacts", []))
         if "status" in body:
-            self._new_status(followed, body["status"])
-        if kind == "task" and record.state == "completed" and not (followed.artifacts or "message" in body["status"]):
-            record.said = last_words(body) or record.said
+            self._new_status(followed, with_words(body) if kind == "task" else body["status"])
         await self._save(followed, now=False)
         if record.resting or (followed.news and followed.news[-1][0] == followed.told):  # there is something to tell
             followed.wake()
 
-    async def _is_ours(self, record: Record, remote: str) -> bool:
+    async def _is_ours(self, followed: Followed, remote: str, task: Json) -> bool:
+        record = followed.record
         if not remote or len(remote) > 200:
             return False
-        if record.remote:
-            return remote == record.remote
+        if record.remote == remote:
+            return True
+        if record.remote:  # some begin a new task with each answer of ours: it shows the message that we sent
+            shown = {entry.get("messageId") for entry in task.get("history", [])}
+            if followed.replied not in shown or task.get("contextId") != record.context:
+                return False
         if not await self._memory.claim(record, remote):
             return False
         record.remote = remote
@@ -410,6 +407,8 @@ class Follower:
             record.said = words
             followed.news.append((followed.told, words))
         record.question = ""
+        if record.state == "completed" and words and not followed.artifacts:
+            self._replace_artifacts(followed, [made.reply(status["message"])])
         if record.state in ("input_required", "auth_required"):
             question = question_of(status)
             if time.time() - followed.answered.get(question.id, 0.0) < SETTLE_S:

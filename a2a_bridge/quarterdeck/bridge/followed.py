@@ -39,6 +39,8 @@ class Followed:
     """Nobody is told that it rests before that is written down."""
     quiet: bool = False
     """The agent was just heard, so it need not be asked."""
+    replied: str = ""
+    """The id of the last answer that was sent into it."""
     answered: dict[str, float] = field(default_factory=dict)
     """Questions that were answered, and when: for a moment the agent may still show them."""
 

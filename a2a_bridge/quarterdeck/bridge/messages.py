@@ -144,10 +144,14 @@ def text_of(message: Json | None, most: int = 2000) -> str:
     return clip(redact(plain("\n".join(pieces)[: most * 8])), most)
 
 
-def last_words(task: Json) -> str:
-    """What the agent said last in a task that brings its result as a message of its history only."""
-    said = [one for one in task.get("history", []) if isinstance(one, dict) and one.get("role") == "ROLE_AGENT"]
-    return text_of(said[-1]) if said else ""
+def with_words(task: Json) -> Json:
+    """The task's status; where it says nothing, with the agent's last message of the task's history."""
+    status: Json = task.get("status", {})
+    last = (task.get("history") or [{}])[-1]
+    wordless = STATES.get(str(status.get("state"))) in ("completed", "input_required") and not task.get("artifacts")
+    if "message" in status or not wordless or last.get("role") != "ROLE_AGENT":
+        return status
+    return {**status, "message": last}
 
 
 def question_of(status: Json) -> Question:
