@@ -79,7 +79,7 @@ class Follower:
             followed.listener.cancel()
             await asyncio.gather(followed.listener, return_exceptions=True)
         before = (followed.record.state, followed.record.question)
-        followed.record.state, followed.record.question = "working", ""
+        followed.record.state, followed.record.question, followed.record.said = "working", "", ""
         followed.answered[question], followed.replied = time.time(), message["messageId"]
         arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._listen(followed, message, arrived)
