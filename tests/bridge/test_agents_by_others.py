@@ -315,6 +315,33 @@ async def test_a_breakdown_told_under_a_made_up_id_ends_the_task_with_its_words(
         assert (view["state"], view["said"]) == ("failed", "Agent execution error: kaboom")
 
 
+async def test_updates_in_the_words_of_one_version_and_the_place_of_the_other_are_read(tmp_path: Path) -> None:
+    """As LangGraph streams: 1.0 throughout, but an update stands where 0.3 has it, and a question is an artifact."""
+    ids = {"taskId": "r1", "contextId": "c1"}
+    task: Json = {"kind": "task", "id": "r1", "contextId": "c1", "status": {"state": "TASK_STATE_SUBMITTED"}}
+    asked = {"artifactId": "q", "name": "Interrupt", "parts": [{"kind": "data", "data": {"value": "Which colour?"}}]}
+
+    def talk(method: str, params: Json) -> Any:
+        if method == "GetTask":
+            return {**task, "status": {"state": "TASK_STATE_INPUT_REQUIRED"}}
+        text = params["message"]["parts"][0]["text"]
+        if text == "ask":
+            bare = {"state": "TASK_STATE_INPUT_REQUIRED", "timestamp": "2026-11-21T14:52:31"}
+            ends = {**ids, "kind": "status-update", "status": bare, "final": True}
+            return [{"task": task}, {**ids, "kind": "artifact-update", "artifact": asked}, ends]
+        made = {"artifactId": "a", "parts": [{"kind": "text", "text": f"you chose {text}"}]}
+        over = {**ids, "kind": "status-update", "status": {"state": "TASK_STATE_COMPLETED"}, "final": True}
+        working = {**ids, "kind": "status-update", "status": {"state": "TASK_STATE_WORKING"}}
+        return [working, {**ids, "kind": "artifact-update", "artifact": made}, over]
+
+    async with other(tmp_path, talk) as client:
+        view = await call(client, "delegate", agent="other", text="ask")
+        assert (view["state"], view["question"]) == ("input_required", '{"value": "Which colour?"}')
+        done = await call(client, "answer_task", task=view["task"], text="blue")
+        assert done["state"] == "completed"
+        assert "you chose blue" in done["output"]
+
+
 async def test_text_that_comes_in_chunks_grows_together(tmp_path: Path) -> None:
     """Strands and others stream an answer word by word, and list each word as a part when the task is asked for."""
     words = ["The disk ", "is ", "full."]

@@ -165,6 +165,8 @@ def _one(value: Any, field: FieldDescriptor) -> Any:
 
 _NO_ZONE = re.compile(rb'"timestamp"\s*:\s*"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?"')
 _TASK_KIND = re.compile(rb'"kind"\s*:\s*"(task|status-update|artifact-update)"')
+_UPDATE_KIND = re.compile(rb'"kind"\s*:\s*"(status|artifact)-update"')
+_NEW_STATE = re.compile(rb'"state"\s*:\s*"TASK_STATE_')
 _MESSAGE_KIND = re.compile(rb'"kind"\s*:\s*"message"')
 _LINES = re.compile(rb"([\r\n]+)")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?")
@@ -177,7 +179,7 @@ class Mended(httpx.AsyncByteStream):
 
     def __init__(self, inner: httpx.AsyncByteStream, *, events: bool) -> None:
         self._inner, self._events = inner, events
-        self._task = False
+        self._task = self._new = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         held = bytearray()
@@ -197,11 +199,24 @@ class Mended(httpx.AsyncByteStream):
         field, _, value = line.partition(b":")
         if field != b"data":
             return line
+        self._new = self._new or _NEW_STATE.search(value) is not None
+        if self._new and _UPDATE_KIND.search(value):
+            return b"data: " + _as_new(value)
         if _TASK_KIND.search(value):
             self._task = True
         elif self._task and _MESSAGE_KIND.search(value):
             return b"data: " + _as_status(value)
         return b"data: " + mended(value.strip()) if _NO_ZONE.search(value) else line
+
+
+def _as_new(event: bytes) -> bytes:
+    """An update in 1.0's words but in 0.3's place, as LangGraph sends it."""
+    try:
+        body = json.loads(event)
+        kind = {"status-update": "statusUpdate", "artifact-update": "artifactUpdate"}.get(body["result"].get("kind"))
+        return mended(json.dumps({**body, "result": {kind: body["result"]}} if kind else body).encode())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return event
 
 
 def _as_status(event: bytes) -> bytes:

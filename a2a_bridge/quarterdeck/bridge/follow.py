@@ -376,7 +376,7 @@ class Follower:
         elif kind == "task":
             self._replace_artifacts(followed, body.get("artifacts", []))
         if "status" in body:
-            self._new_status(followed, with_words(body) if kind == "task" else body["status"])
+            self._new_status(followed, with_words({**body, "artifacts": followed.artifacts}))
         await self._save(followed, now=False)
         if record.resting or (followed.news and followed.news[-1][0] == followed.told):  # there is something to tell
             followed.wake()
@@ -465,6 +465,8 @@ class Follower:
 
     async def _end(self, followed: Followed, state: str, words: str) -> None:
         record = followed.record
+        if record.over and record.state != "unknown":
+            return
         record.state, record.said, record.question, record.heard = state, words, "", time.time()
         with suppress(Refusal):
             await self._save(followed, now=True)

@@ -145,13 +145,16 @@ def text_of(message: Json | None, most: int = 2000) -> str:
 
 
 def with_words(task: Json) -> Json:
-    """The task's status; where it says nothing, with the agent's last message of the task's history."""
+    """The task's status; where it says nothing, with the agent's last message of the task's history, or with what it
+    made last if it asks something."""
     status: Json = task.get("status", {})
+    state, artifacts = STATES.get(str(status.get("state"))), task.get("artifacts", [])
     last = (task.get("history") or [{}])[-1]
-    wordless = STATES.get(str(status.get("state"))) in ("completed", "input_required") and not task.get("artifacts")
-    if "message" in status or not wordless or last.get("role") != "ROLE_AGENT":
+    if "message" in status or state not in ("completed", "input_required") or (state == "completed" and artifacts):
         return status
-    return {**status, "message": last}
+    if last.get("role") == "ROLE_AGENT":
+        return {**status, "message": last}
+    return {**status, "message": {"parts": artifacts[-1].get("parts", [])}} if artifacts else status
 
 
 def question_of(status: Json) -> Question:
