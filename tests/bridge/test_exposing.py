@@ -125,7 +125,8 @@ async def test_a_token_decides_who_may_read_and_who_may_change(tmp_path: Path) -
     async with exposed(tmp_path, tokens) as (url, shown, done):
         assert "drop_all" in shown.tools
         async with httpx.AsyncClient() as http:
-            assert (await http.get(f"{url}.well-known/agent-card.json")).status_code == 200
+            for path in ("agent-card.json", "agent.json"):  # the second is where clients from before 0.3 look
+                assert (await http.get(f"{url}.well-known/{path}")).json()["skills"]
             for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": reader}):
                 assert (await http.post(url, json={}, headers=header)).status_code == 401
             assert (await http.get(url, headers={"host": "evil.example"})).status_code in (403, 421)

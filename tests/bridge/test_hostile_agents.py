@@ -19,7 +19,7 @@ CARDS = {
     "card of 10 MB": "larger than",
     "card in HTML": "instead of JSON",
     "card is a list": "no JSON object",
-    "card is a wrong object": "cannot be read",
+    "card is a wrong object": "names no address",
     "card without an address": "names no address",
     "card is nested too deep": "not JSON",
     "card redirects to metadata": "Redirects are not followed",

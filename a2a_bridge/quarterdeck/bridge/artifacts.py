@@ -71,6 +71,40 @@ def text_of(artifact: Json) -> str:
     return redact(plain("\n".join(pieces)))
 
 
+def add(artifacts: list[Json], update: Json) -> bool:
+    """Take up what an update brings; whether it is a new artifact. Text that comes in chunks grows together again."""
+    artifact = update.get("artifact") or {}
+    known = next((one for one in artifacts if one.get("artifactId") == artifact.get("artifactId")), None)
+    if known is None:
+        artifacts.append(artifact)
+    elif not update.get("append"):
+        artifacts[artifacts.index(known)] = artifact
+    else:
+        parts = known.setdefault("parts", [])
+        for part in artifact.get("parts", []):
+            last = parts[-1] if parts else {}
+            if "text" in part and "text" in last and {**part, "text": ""} == {**last, "text": ""}:
+                last["text"] += part["text"]
+            else:
+                parts.append(part)
+    return known is None
+
+
+def reply(message: Json) -> Json:
+    """A message that is the result: what it says can be read like any artifact."""
+    return {"artifactId": "reply", "name": "reply", "parts": message.get("parts", [])}
+
+
+def grown(known: list[Json], told: list[Json]) -> list[Json]:
+    """What the agent lists, but as it grew here where that is the same: it may list each chunk as a part."""
+
+    def flat(artifact: Json) -> tuple[Any, str]:
+        return artifact.get("artifactId"), "".join(str(part.get("text", "\0")) for part in artifact.get("parts", []))
+
+    here = {flat(one): one for one in known}
+    return [here.get(flat(one), one) for one in told]
+
+
 def output(artifacts: list[Json]) -> str:
     """The texts of all of them, for the answer about a task."""
     return "\n".join(text for one in artifacts[:SHOWN] if (text := text_of(one).strip()))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from quarterdeck.bridge import dialect
 from quarterdeck.bridge.limits import BadAnswer
 from quarterdeck.keel import web
 from quarterdeck.keel.answers import clip, one_line, plain
@@ -54,6 +55,8 @@ class Card:
     header: str
     """The header that the card wants an API key in; empty: a bearer token."""
     proto: AgentCard
+    old: bool = False
+    """It speaks 0.3 only."""
     changed: float = 0.0
     changed_what: str = ""
 
@@ -65,18 +68,28 @@ def outside(text: Any, most: int = 300) -> str:
 
 async def fetch(http: httpx.AsyncClient, agent: str, place: str, seconds: float) -> Json:
     """The card as JSON. An address that ends in .json is the card's own; else it stands at a well-known path."""
-    base = place.rstrip("/")
-    addresses = [place] if base.endswith(".json") else [base + path for path in WELL_KNOWN]
-    for address in addresses:
-        response = await web.get(http, address, f"agent {agent}", largest=LARGEST, total_s=seconds)
+    base = httpx.URL(place)
+    path = base.path.rstrip("/")
+    addresses = [base] if path.endswith(".json") else [base.copy_with(path=path + known) for known in WELL_KNOWN]
+    if path and len(addresses) > 1:
+        # Perhaps it is named by where it talks; at the root may be the card of another agent, though.
+        addresses += [base.copy_with(path=known) for known in WELL_KNOWN]
+    first = 0
+    for number, address in enumerate(addresses):
+        response = await web.get(http, str(address), f"agent {agent}", largest=LARGEST, total_s=seconds)
+        first = first or response.status_code
         if response.status_code == 200:
             body = web.json_of(response, f"agent {agent}")
             if not isinstance(body, dict):
                 raise BadAnswer(f"The card of {agent} is no JSON object. Is its address that of an A2A agent?")
-            return body
-    raise BadAnswer(
-        f"{agent} shows no card: {addresses[0]} answered {response.status_code}. Is its address that of an A2A agent?"
-    )
+            if number < len(WELL_KNOWN) or _talks_at(body, place):
+                return body
+    raise BadAnswer(f"{agent} shows no card: {addresses[0]} answered {first}. Is its address that of an A2A agent?")
+
+
+def _talks_at(body: Json, place: str) -> bool:
+    talking = [body, *(body.get("supportedInterfaces") or []), *(body.get("additionalInterfaces") or [])]
+    return any(isinstance(one, dict) and str(one.get("url")).rstrip("/") == place.rstrip("/") for one in talking)
 
 
 def read(agent: str, place: str, body: Json, signature: str) -> Card:
@@ -84,7 +97,7 @@ def read(agent: str, place: str, body: Json, signature: str) -> Card:
     from google.protobuf.json_format import ParseError
 
     try:
-        proto = parse_agent_card(json.loads(json.dumps(body)))  # it changes what it is given
+        proto = parse_agent_card(dialect.card(body, place))
     except (ParseError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise BadAnswer(f"The card of {agent} cannot be read: {outside(error, 160)}.") from None
     if not proto.supported_interfaces:
@@ -119,6 +132,7 @@ def read(agent: str, place: str, body: Json, signature: str) -> Card:
         signature=signature,
         header=header if header.replace("-", "").replace("_", "").isalnum() else "",
         proto=proto,
+        old=all(one.protocol_version.startswith("0.") for one in proto.supported_interfaces),
     )
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import httpx
 
-from quarterdeck.bridge import cards
+from quarterdeck.bridge import cards, dialect
 from quarterdeck.bridge.cards import Card, outside
 from quarterdeck.bridge.limits import BadAnswer, LimitedTransport
 from quarterdeck.bridge.sdk import loaded
@@ -81,7 +81,7 @@ class Agent:
 
     @property
     def own(self) -> tuple[str, ...]:
-        return (*self.places, *self.also)
+        return tuple(one for place in (*self.places, *self.also) for one in dialect.spellings(place))
 
 
 class OwnOrigin(httpx.Auth):
@@ -263,7 +263,7 @@ class Line:
 
     # Calls
 
-    async def send(self, message: Json, place: str = "", push: Json | None = None) -> AsyncIterator[tuple[str, Json]]:
+    async def send(self, message: Json, place: str = "", push: Json | None = None) -> AsyncGenerator[tuple[str, Json]]:
         """Send one message once; what comes back, each with the instance that said it. Another instance is tried
         only where the first one surely did not get it."""
         problem: Refusal = NotSent(f"{self.agent.name} does not answer.")
@@ -285,11 +285,17 @@ class Line:
         from a2a.types.a2a_pb2 import SendMessageRequest
         from google.protobuf.json_format import ParseDict, ParseError
 
-        client = await self._client(place)
+        try:
+            client = await self._client(place)
+        except BadAnswer as error:  # about its card: there was nobody to send to
+            raise NotSent(str(error)) from None
         card = self._cards[place][1]
         body: Json = {"message": message}
         if not card.streaming:
             body["configuration"] = {"returnImmediately": True}
+        if card.old:  # before 0.3 it had to be said, and some still want it
+            modes = [*card.proto.default_output_modes[:20]] or ["text/plain"]
+            body.setdefault("configuration", {})["acceptedOutputModes"] = modes
         if push is not None and card.pushes:
             body.setdefault("configuration", {})["taskPushNotificationConfig"] = push
         try:
@@ -299,7 +305,7 @@ class Line:
         async for event in self._events(place, client.send_message(request, context=self._context(SILENCE_S))):
             yield event
 
-    async def subscribe(self, place: str, remote: str) -> AsyncIterator[Json]:
+    async def subscribe(self, place: str, remote: str) -> AsyncGenerator[tuple[str, Json]]:
         """What happens in a task from here on. An agent that cannot stream raises Lost at once: ask it instead."""
         await loaded()
         from a2a.types.a2a_pb2 import SubscribeToTaskRequest
@@ -309,7 +315,7 @@ class Line:
             raise Lost(f"{self.agent.name} does not stream.")
         request = SubscribeToTaskRequest(id=remote)
         async for event in self._events(place, client.subscribe(request, context=self._context(SILENCE_S))):
-            yield event
+            yield place, event
 
     async def get(self, place: str, remote: str) -> Json:
         await loaded()
@@ -352,7 +358,7 @@ class Line:
                         await asyncio.sleep(0.1 * 2**attempt)
                     try:
                         async with self._watched(place):
-                            return dict(MessageToDict(await call(await self._client(place))))
+                            return dict(dialect.whole(MessageToDict(await call(await self._client(place)))))
                     except (NotSent, Lost) as error:
                         problem = error
         except TimeoutError:
@@ -364,7 +370,7 @@ class Line:
 
         async with self._watched(place):
             async for event in stream:
-                yield MessageToDict(event)
+                yield dialect.whole(MessageToDict(event))
 
     @asynccontextmanager
     async def _watched(self, place: str) -> AsyncIterator[None]:
@@ -393,7 +399,8 @@ class Line:
                 breaker.note(well=status < 500)
                 if status in (502, 503, 504):
                     raise Lost(f"{name} answered {status}.") from None
-                raise BadAnswer(f"{name} answered {status}.") from None
+                told = outside(dialect.why(cause.response), 200)
+                raise BadAnswer(f"{name} answered {status}{f': {told}' if told else ''}.") from None
             if isinstance(cause, httpx.TransportError):
                 breaker.note(well=False)
                 raise Lost(f"{name} broke off ({type(cause).__name__}).") from None

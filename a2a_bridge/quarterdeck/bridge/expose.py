@@ -46,6 +46,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from quarterdeck.bridge.dialect import whole
 from quarterdeck.keel import identity
 from quarterdeck.keel.answers import clip, one_line, plain
 from quarterdeck.keel.errors import Refusal
@@ -55,7 +56,8 @@ from quarterdeck.keel.settings import Settings
 LONGEST_CALL_S = 1200.0
 MOST_TOOLS = 200
 LARGEST_BODY = 8 << 20
-WELL_KNOWN = "/.well-known/agent-card.json"
+WELL_KNOWN = ("/.well-known/agent-card.json", "/.well-known/agent.json")
+"""The second is where clients from before 0.3 look."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ async def look_at(client: Client[Any], settings: Settings, name: str) -> Exposed
     shown = {tool.name: tool for tool in tools if not changes(tool) or (may_change and not settings.read_only)}
     told = client.initialize_result
     information = getattr(told, "server_info", None)
+    name = one_line(str(getattr(information, "name", "") or name))[:80]
     about = clip(one_line(getattr(told, "instructions", "") or f"The MCP server {name}."), 1000)
     version = one_line(str(getattr(information, "version", "") or "0"))[:40]
     return Exposed(name, about, version, shown, [tool.name for tool in tools if tool.name not in shown])
@@ -217,15 +220,6 @@ class ToolCaller(AgentExecutor):
         return skill, {}
 
 
-def whole(value: Any) -> Any:
-    """Numbers as they were: protobuf has only floating point, and tools want 3, not 3.0."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, dict):
-        return {key: whole(one) for key, one in value.items()}
-    return [whole(one) for one in value] if isinstance(value, list) else value
-
-
 def _parts(result: Any) -> list[Part]:
     import base64
 
@@ -259,7 +253,7 @@ class Bearer:
             await PlainTextResponse("The message is too large.\n", 413)(scope, receive, send)
             return
         scope["user"], scope["auth"] = SimpleUser("anyone-on-this-machine"), AuthCredentials(["read"])
-        if self._verifier is not None and scope["path"] != WELL_KNOWN:
+        if self._verifier is not None and scope["path"] not in WELL_KNOWN:
             presented = headers.get(b"authorization", b"").decode("latin-1").partition(" ")[2]
             token = await self._verifier.verify_token(presented) if presented else None
             if token is None or not token.scopes:
@@ -278,7 +272,7 @@ def agent_app(client: Client[Any], exposed: Exposed, url: str, settings: Setting
         agent_executor=ToolCaller(client, exposed), task_store=InMemoryTaskStore(), agent_card=card
     )
     routes = [
-        *create_agent_card_routes(card),
+        *(route for path in WELL_KNOWN for route in create_agent_card_routes(card, card_url=path)),
         *create_jsonrpc_routes(handler, "/", enable_v0_3_compat=True),
         *create_rest_routes(handler, enable_v0_3_compat=True),
     ]

@@ -7,17 +7,18 @@ stream breaks, or another process began the task, the agent is asked how it stan
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from quarterdeck.bridge.messages import STATES, question_of, text_of
+from quarterdeck.bridge import artifacts as made
+from quarterdeck.bridge.endings import complete
+from quarterdeck.bridge.followed import Followed
+from quarterdeck.bridge.messages import STATES, question_of, text_of, with_words
+from quarterdeck.bridge.push import push_config, push_token
 from quarterdeck.bridge.tasks import Memory, Record, is_gone
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.settings import BridgeSettings
@@ -39,55 +40,8 @@ FIRST_POLL_S, LAST_POLL_S = 0.05, 5.0
 FIRST_SIGN_IN_S = 0.5
 SETTLE_S = 10.0
 """An answer may take so long to show at the agent, and a message to show in its list."""
-NEWS = 50
-
-
-@dataclass
-class Followed:
-    """A task that is listened to in this process."""
-
-    record: Record
-    line: Line
-    artifacts: list[Json] = field(default_factory=list)
-    news: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=NEWS))
-    told: int = 0
-    """How many news there were; each has a number."""
-    size: int = 0
-    waiters: set[asyncio.Event] = field(default_factory=set)
-    poked: asyncio.Event = field(default_factory=asyncio.Event)
-    listener: asyncio.Task[None] | None = None
-    flush: asyncio.Task[None] | None = None
-    later: asyncio.TimerHandle | None = None
-    saved_at: float = 0.0
-    saved_state: tuple[str, str] = ("", "")
-    changed: bool = False
-    """Artifacts came that are not saved yet."""
-    saving: int = 0
-    """Nobody is told that it rests before that is written down."""
-    quiet: bool = False
-    """The agent was just heard, so it need not be asked."""
-    answered: dict[str, float] = field(default_factory=dict)
-    """Questions that were answered, and when: for a moment the agent may still show them."""
-
-    @property
-    def listening(self) -> bool:
-        return self.listener is not None and not self.listener.done()
-
-    def wake(self) -> None:
-        for event in self.waiters:
-            event.set()
-
-
-def push_token(record: Record) -> str:
-    """What an agent shows when it says that this task went on; only we and the agent know the message's id."""
-    return hashlib.sha256(f"push {record.message}".encode()).hexdigest()
-
-
-def push_config(push_url: str, record: Record) -> Json | None:
-    if not push_url:
-        return None
-    url = f"{push_url.rstrip('/')}/bridge/push/{record.id}"
-    return {"id": record.id, "url": url, "token": push_token(record)}
+FAILED = "TASK_STATE_FAILED"
+SILENT = "Its stream ended before the task did. It is asked how the task stands, and says no more."
 
 
 class Follower:
@@ -125,8 +79,8 @@ class Follower:
             followed.listener.cancel()
             await asyncio.gather(followed.listener, return_exceptions=True)
         before = (followed.record.state, followed.record.question)
-        followed.record.state, followed.record.question = "working", ""
-        followed.answered[question] = time.time()
+        followed.record.state, followed.record.question, followed.record.said = "working", "", ""
+        followed.answered[question], followed.replied = time.time(), message["messageId"]
         arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._listen(followed, message, arrived)
         try:
@@ -195,7 +149,9 @@ class Follower:
         first = not record.remote
         try:
             push = push_config(self._settings.push_url, record)
-            async for place, event in followed.line.send(message, "" if first else record.place, push):
+            async for place, event in complete(
+                followed, followed.line.send(message, "" if first else record.place, push)
+            ):
                 record.place = place
                 await self._apply(followed, event)
                 if arrived is not None and not arrived.done():
@@ -229,6 +185,8 @@ class Follower:
                     await self._apply(followed, {"task": await followed.line.get(record.place, record.remote)})
                 if record.resting:
                     return
+                if not streams and not record.said:
+                    record.said = SILENT
                 if streams:
                     streams = await self._take_up(followed)
             except Unknown:
@@ -253,7 +211,7 @@ class Follower:
 
         record = followed.record
         try:
-            async for event in followed.line.subscribe(record.place, record.remote):
+            async for _, event in complete(followed, followed.line.subscribe(record.place, record.remote)):
                 await self._apply(followed, event)
         except BadAnswer:
             return False
@@ -397,15 +355,18 @@ class Follower:
         if kind == "message":
             record.context = str(body.get("contextId", record.context))[:200]
             record.state, record.said = "completed", text_of(body)
-            self._replace_artifacts(
-                followed, [{"artifactId": "reply", "name": "reply", "parts": body.get("parts", [])}]
-            )
+            self._replace_artifacts(followed, [made.reply(body)])
             await self._save(followed, now=True)
             return
         remote = str(body.get("id" if kind == "task" else "taskId", ""))
         record.context = str(body.get("contextId", ""))[:200] if not record.context else record.context
         new = not record.remote
-        if not await self._is_ours(record, remote):
+        if not await self._is_ours(followed, remote, body if kind == "task" else {}):
+            status = body.get("status", {})
+            if record.remote and body.get("contextId") == record.context and status.get("state") == FAILED:
+                # The JavaScript SDK of 0.3 tells of an executor that broke under an id that it makes up.
+                await self._end(followed, "failed", text_of(status.get("message")) or f"{record.agent} broke down.")
+                return
             raise Refusal(f"{record.agent} answered about another task than ours, and is not listened to.")
         if new:
             followed.saved_at, followed.saved_state = time.monotonic(), (remote, "submitted")
@@ -415,16 +376,21 @@ class Follower:
         elif kind == "task":
             self._replace_artifacts(followed, body.get("artifacts", []))
         if "status" in body:
-            self._new_status(followed, body["status"])
+            self._new_status(followed, with_words({**body, "artifacts": followed.artifacts}))
         await self._save(followed, now=False)
         if record.resting or (followed.news and followed.news[-1][0] == followed.told):  # there is something to tell
             followed.wake()
 
-    async def _is_ours(self, record: Record, remote: str) -> bool:
+    async def _is_ours(self, followed: Followed, remote: str, task: Json) -> bool:
+        record = followed.record
         if not remote or len(remote) > 200:
             return False
-        if record.remote:
-            return remote == record.remote
+        if record.remote == remote:
+            return True
+        if record.remote:  # some begin a new task with each answer of ours: it shows the message that we sent
+            shown = {entry.get("messageId") for entry in task.get("history", [])}
+            if followed.replied not in shown or task.get("contextId") != record.context:
+                return False
         if not await self._memory.claim(record, remote):
             return False
         record.remote = remote
@@ -435,11 +401,14 @@ class Follower:
         if record.over and record.state != "unknown":
             return
         record.state = STATES.get(str(status.get("state")), record.state if record.state != "sending" else "submitted")
+        record.said = "" if record.said == SILENT else record.said
         words = text_of(status.get("message"))
         if words and words != record.said:
             record.said = words
             followed.news.append((followed.told, words))
         record.question = ""
+        if record.state == "completed" and words and not followed.artifacts:
+            self._replace_artifacts(followed, [made.reply(status["message"])])
         if record.state in ("input_required", "auth_required"):
             question = question_of(status)
             if time.time() - followed.answered.get(question.id, 0.0) < SETTLE_S:
@@ -451,13 +420,7 @@ class Follower:
         artifact = update.get("artifact") or {}
         self._count(followed, artifact)
         followed.changed = True
-        known = [one for one in followed.artifacts if one.get("artifactId") == artifact.get("artifactId")]
-        if update.get("append") and known:
-            known[0].setdefault("parts", []).extend(artifact.get("parts", []))
-        elif known:
-            followed.artifacts[followed.artifacts.index(known[0])] = artifact
-        else:
-            followed.artifacts.append(artifact)
+        if made.add(followed.artifacts, update):
             followed.news.append((followed.told, f"made {str(artifact.get('name') or 'an artifact')[:80]}"))
 
     def _replace_artifacts(self, followed: Followed, artifacts: list[Json]) -> None:
@@ -465,7 +428,7 @@ class Follower:
         for artifact in artifacts:
             self._count(followed, artifact)
         if artifacts:
-            followed.artifacts, followed.changed = list(artifacts[:MOST_ARTIFACTS]), True
+            followed.artifacts, followed.changed = made.grown(followed.artifacts, artifacts[:MOST_ARTIFACTS]), True
 
     def _count(self, followed: Followed, artifact: Json) -> None:
         followed.size += sum(len(part.get("text", "")) + len(part.get("raw", "")) for part in artifact.get("parts", []))
@@ -502,6 +465,8 @@ class Follower:
 
     async def _end(self, followed: Followed, state: str, words: str) -> None:
         record = followed.record
+        if record.over and record.state != "unknown":
+            return
         record.state, record.said, record.question, record.heard = state, words, "", time.time()
         with suppress(Refusal):
             await self._save(followed, now=True)

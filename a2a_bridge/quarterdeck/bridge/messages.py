@@ -144,6 +144,19 @@ def text_of(message: Json | None, most: int = 2000) -> str:
     return clip(redact(plain("\n".join(pieces)[: most * 8])), most)
 
 
+def with_words(task: Json) -> Json:
+    """The task's status; where it says nothing, with the agent's last message of the task's history, or with what it
+    made last if it asks something."""
+    status: Json = task.get("status", {})
+    state, artifacts = STATES.get(str(status.get("state"))), task.get("artifacts", [])
+    last = (task.get("history") or [{}])[-1]
+    if "message" in status or state not in ("completed", "input_required") or (state == "completed" and artifacts):
+        return status
+    if last.get("role") == "ROLE_AGENT":
+        return {**status, "message": last}
+    return {**status, "message": {"parts": artifacts[-1].get("parts", [])}} if artifacts else status
+
+
 def question_of(status: Json) -> Question:
     """What the agent asks in this status. Its id is the same each time the same question is read."""
     message = status.get("message") or {}

@@ -91,7 +91,9 @@ async def serve(target: Any, name: str, port: int, settings: Settings) -> int:
         exposed = await look_at(client, settings, name)
         if not exposed.tools:
             raise Refusal(f"That server has no tool that may be shown. {_left_out(exposed)}")
-        print(f"{name}: {len(exposed.tools)} skills at {url} (card: {url}.well-known/agent-card.json)", flush=True)
+        print(
+            f"{exposed.name}: {len(exposed.tools)} skills at {url} (card: {url}.well-known/agent-card.json)", flush=True
+        )
         if exposed.left_out:
             print(_left_out(exposed), flush=True)
         app = agent_app(client, exposed, url, settings)
