@@ -79,6 +79,14 @@ async def fetch(http: httpx.AsyncClient, agent: str, place: str, seconds: float)
     )
 
 
+async def reach(http: httpx.AsyncClient, agent: str, place: str, seconds: float) -> None:
+    """Whether anything answers there, for a card that came from elsewhere. What it answers is of no account."""
+    try:
+        await web.get(http, place, f"agent {agent}", largest=LARGEST, total_s=seconds)
+    except BadAnswer:
+        return
+
+
 def read(agent: str, place: str, body: Json, signature: str) -> Card:
     from a2a.client.card_resolver import parse_agent_card
     from google.protobuf.json_format import ParseError
