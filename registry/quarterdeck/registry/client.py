@@ -62,7 +62,7 @@ class Catalogue:
     def __init__(self, name: str, address: str, *, credential: str = "", allow: Iterable[str] = ()) -> None:
         """`allow` holds origins that an administrator vouches for, beside the catalogue's own: entries may point
         there although they are inside, or not of their publisher's domain."""
-        self._name, self._address = f"registry {name}", address.rstrip("/")
+        self._name, self._address = f"registry {name}", address.rstrip("/").removesuffix("/search")
         self._host = host_of(httpx.URL(address))
         origins = [address, *allow]
         self._vouched = {place_of(one) for one in origins}

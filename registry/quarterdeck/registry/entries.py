@@ -68,7 +68,8 @@ class Entry:
 def kind_of(item: Any) -> str:
     """The media type without its ending and parameters: the registration of these types is not settled."""
     kind = item.get("type") if isinstance(item, dict) else None
-    return kind.partition(";")[0].strip().lower().removesuffix("+json") if isinstance(kind, str) else ""
+    bare = kind.partition(";")[0].strip().lower().removesuffix("+json") if isinstance(kind, str) else ""
+    return AGENT if bare == "application/agent-card" else bare
 
 
 def read(item: Any, vouched: Collection[Place]) -> Entry:

@@ -49,6 +49,12 @@ async def test_every_page_is_read_and_only_agents_are_kept() -> None:
     assert not listing.left_out
 
 
+async def test_the_address_of_the_search_is_understood_too() -> None:
+    async with standing(Registry(agents(1)), "/api/v1/search") as catalogue:
+        assert len((await catalogue.agents()).agents) == 1
+        assert len(await catalogue.search("does")) == 1
+
+
 async def test_a_registry_without_filters_is_read_as_well() -> None:
     registry = Registry([mcp_server("acme.example:weather"), *agents(2)])
     registry.filters = False

@@ -120,6 +120,7 @@ def test_the_same_agent_is_known_however_its_address_is_written() -> None:
     ("kind", "bare"),
     [
         ("application/A2A-agent-card+json; charset=utf-8", "application/a2a-agent-card"),
+        ("application/agent-card+json", "application/a2a-agent-card"),
         ("application/ai-registry", "application/ai-registry"),
         (7, ""),
         (None, ""),
