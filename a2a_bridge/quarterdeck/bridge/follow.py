@@ -40,6 +40,8 @@ FIRST_SIGN_IN_S = 0.5
 SETTLE_S = 10.0
 """An answer may take so long to show at the agent, and a message to show in its list."""
 NEWS = 50
+GIVE_WAY_S = 0.005
+"""Whoever waits is answered first; only then what is left of the stream is read."""
 
 
 @dataclass
@@ -185,6 +187,8 @@ class Follower:
         finally:
             if arrived is not None and not arrived.done():
                 arrived.set_result(None)
+            if followed.listener is asyncio.current_task():
+                followed.listener = None  # it holds on to the call that began it, with all of its session
             followed.wake()
 
     async def _send(self, followed: Followed, message: Json, arrived: asyncio.Future[None] | None) -> None:
@@ -201,6 +205,8 @@ class Follower:
                 if arrived is not None and not arrived.done():
                     await self._memory.end_message(id, sent=True)
                     arrived.set_result(None)
+                if record.resting and followed.waiters:
+                    await asyncio.sleep(GIVE_WAY_S)
         except (NotSent, BadAnswer, Unknown) as error:
             if first and not record.remote:
                 sent = "" if isinstance(error, NotSent) else " Whether it began something is for the agent to say."
@@ -499,6 +505,7 @@ class Follower:
     async def _save_quietly(self, followed: Followed) -> None:
         with suppress(Refusal):
             await self._save(followed, now=True)
+        followed.flush = None
 
     async def _end(self, followed: Followed, state: str, words: str) -> None:
         record = followed.record
