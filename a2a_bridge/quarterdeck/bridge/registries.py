@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -110,12 +111,14 @@ class Registries:
             return
         source.known = Known(listing.agents, listing.whole, listing.left_out, time.time(), listing.problem)
         source.until = time.monotonic() + FRESH_S
-        await self._memory.keep_catalogue(source.key, source.known.heard, _dumped(source.known))
+        with suppress(Refusal):  # a list that is not kept is no reason not to show it
+            await self._memory.keep_catalogue(source.key, source.known.heard, _dumped(source.known))
 
     async def _recall(self, source: _Source) -> None:
-        heard, body = await self._memory.kept_catalogue(source.key)
-        if body:
-            source.known = _loaded(body, heard)
+        with suppress(Refusal):
+            heard, body = await self._memory.kept_catalogue(source.key)
+            if body:
+                source.known = _loaded(body, heard)
 
     async def search(self, name: str, task: str) -> list[Entry]:
         """Agents that the registry finds for a task beside those it lists; none when it cannot be asked."""
