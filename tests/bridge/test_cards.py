@@ -203,8 +203,8 @@ def test_settings_come_from_the_environment_and_say_what_is_wrong(tmp_path: Path
 
 
 def test_a_task_is_matched_by_its_rarer_words_also_in_korean() -> None:
-    from quarterdeck.bridge.agents import rank
     from quarterdeck.bridge.cards import Card, Skill
+    from quarterdeck.bridge.ranking import rank
 
     def card(*skills: tuple[str, str]) -> Any:
         made = tuple(Skill(id, about, f"{id} {about}") for id, about in skills)

@@ -37,6 +37,7 @@ def test_the_rooms_are_where_the_plan_says() -> None:
         "kubectl",
         "logs",
         "research",
+        "registry",
         "titanium",
     }
 

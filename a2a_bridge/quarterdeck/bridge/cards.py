@@ -92,6 +92,14 @@ def _talks_at(body: Json, place: str) -> bool:
     return any(isinstance(one, dict) and str(one.get("url")).rstrip("/") == place.rstrip("/") for one in talking)
 
 
+async def reach(http: httpx.AsyncClient, agent: str, place: str, seconds: float) -> None:
+    """Whether anything answers there, for a card that came from elsewhere. What it answers is of no account."""
+    try:
+        await web.get(http, place, f"agent {agent}", largest=LARGEST, total_s=seconds)
+    except BadAnswer:
+        return
+
+
 def read(agent: str, place: str, body: Json, signature: str) -> Card:
     from a2a.client.card_resolver import parse_agent_card
     from google.protobuf.json_format import ParseError

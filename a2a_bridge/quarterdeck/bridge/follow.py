@@ -40,6 +40,8 @@ FIRST_POLL_S, LAST_POLL_S = 0.05, 5.0
 FIRST_SIGN_IN_S = 0.5
 SETTLE_S = 10.0
 """An answer may take so long to show at the agent, and a message to show in its list."""
+GIVE_WAY_S = 0.005
+"""Whoever waits is answered first; only then what is left of the stream is read."""
 FAILED = "TASK_STATE_FAILED"
 SILENT = "Its stream ended before the task did. It is asked how the task stands, and says no more."
 
@@ -139,6 +141,8 @@ class Follower:
         finally:
             if arrived is not None and not arrived.done():
                 arrived.set_result(None)
+            if followed.listener is asyncio.current_task():
+                followed.listener = None  # it holds on to the call that began it, with all of its session
             followed.wake()
 
     async def _send(self, followed: Followed, message: Json, arrived: asyncio.Future[None] | None) -> None:
@@ -157,6 +161,8 @@ class Follower:
                 if arrived is not None and not arrived.done():
                     await self._memory.end_message(id, sent=True)
                     arrived.set_result(None)
+                if record.resting and followed.waiters:
+                    await asyncio.sleep(GIVE_WAY_S)
         except (NotSent, BadAnswer, Unknown) as error:
             if first and not record.remote:
                 sent = "" if isinstance(error, NotSent) else " Whether it began something is for the agent to say."
@@ -462,6 +468,7 @@ class Follower:
     async def _save_quietly(self, followed: Followed) -> None:
         with suppress(Refusal):
             await self._save(followed, now=True)
+        followed.flush = None
 
     async def _end(self, followed: Followed, state: str, words: str) -> None:
         record = followed.record

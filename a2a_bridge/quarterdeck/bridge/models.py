@@ -24,10 +24,13 @@ class AgentList(Answer):
     summary: str
     agents: list[AgentRow]
     left_out: int | None = None
+    registries: list[str] | None = None
+    """How each of them was read."""
     untrusted: str = UNTRUSTED
 
     def text(self) -> str:
-        rows = [fence("\n".join(agent.row() for agent in self.agents), "agents' cards")] if self.agents else []
+        said = "\n".join([*(agent.row() for agent in self.agents), *(self.registries or [])])
+        rows = [fence(said, "agents' cards")] if said else []
         more = [f"({self.left_out} more left out: find_agent_for narrows it)"] if self.left_out else []
         return "\n".join([self.summary, *rows, *more])
 

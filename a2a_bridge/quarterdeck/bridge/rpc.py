@@ -20,7 +20,7 @@ async def channel_to(agent: Agent, card: Card, largest: int) -> Any:
     plain = all(place.startswith("http://") for place in agent.places)
     bare = url.partition("://")[2] or url
     host, port = place_of(f"{'http' if plain else 'https'}://{bare}")
-    allowed = {place_of(place) for place in agent.own} if agent.trusted else set()
+    allowed = {place_of(place) for place in agent.allowed}
     found = (await addresses(host, port, allowed))[0]  # the connection goes to what was checked
     target = f"ipv6:[{found}]:{port}" if ":" in found else f"ipv4:{found}:{port}"
     options: list[tuple[str, Any]] = [

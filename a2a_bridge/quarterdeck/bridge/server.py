@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from quarterdeck.bridge import artifacts as made
-from quarterdeck.bridge.agents import NO_AGENTS, Directory, rank
+from quarterdeck.bridge.agents import NO_AGENTS, Directory
 from quarterdeck.bridge.asking import allowed_already, ask_approval, ask_question, ask_sign_in
 from quarterdeck.bridge.follow import Follower
 from quarterdeck.bridge.messages import LONGEST_TEXT, Question, new_message, parts_of, refusal_part
@@ -34,9 +34,10 @@ from quarterdeck.bridge.models import (
     TaskView,
 )
 from quarterdeck.bridge.prompts import add_prompts
+from quarterdeck.bridge.ranking import rank
 from quarterdeck.bridge.sdk import loaded
 from quarterdeck.bridge.tasks import Memory, Record, here, new_id
-from quarterdeck.bridge.views import agent_row, ago, task_list, task_view
+from quarterdeck.bridge.views import agent_row, ago, hit_rows, task_list, task_view
 from quarterdeck.keel.answers import clip, fit, one_line
 from quarterdeck.keel.changes import Changes
 from quarterdeck.keel.errors import Refusal
@@ -94,16 +95,24 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         ctx: Context, refresh: Annotated[bool, Field(description="ask each agent anew")] = False
     ) -> AgentList:
         """Every agent there is for you: whether it answers now, what it is for, its skills."""
-        found = await directory.cards(caller_of(ctx), fresh=refresh)
-        rows = [agent_row(name, card) for name, card in found]
+        there = await directory.overview(caller_of(ctx), fresh=refresh)
+        rows = [agent_row(name, card) for name, card in there.cards]
         up = sum(row.answers for row in rows)
-        summary = f"{up} of {len(rows)} agents answer" if rows else NO_AGENTS
-        return fit(lambda n: AgentList(summary=summary, agents=rows[:n], left_out=len(rows) - n or None), len(rows))
+        summary = f"{up} of {len(rows)} agents answer" if rows or there.registries else NO_AGENTS
+        return fit(
+            lambda n: AgentList(
+                summary=summary,
+                agents=rows[:n],
+                left_out=len(rows) - n + there.left_out or None,
+                registries=there.registries[:8] or None,
+            ),
+            len(rows),
+        )
 
     @look(server)
     async def describe_agent(ctx: Context, agent: AgentName) -> AgentCard:
         """One agent's card: skills with examples, what it speaks, its signature, whether its card changed."""
-        line = directory.line(agent, caller_of(ctx))
+        line = await directory.line(agent, caller_of(ctx))
         card = await line.card(fresh=True)
         facts = [f"speaks {', '.join(card.speaks)}", "streams" if card.streaming else "does not stream", card.signature]
         facts += [f"version {card.version}"] if card.version else []
@@ -129,14 +138,17 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         task: Annotated[str, Field(description="the task in plain words, at most 2000 characters", max_length=2000)],
     ) -> Matches:
         """Which agent and skill fit a task best, from the words of their cards. Then delegate."""
-        found = await directory.cards(caller_of(ctx))
-        there = [(name, card) for name, card in found if not isinstance(card, Refusal)]
-        ranked = rank(task, there)[:10]
-        if ranked:
-            summary = f"{len(ranked)} skills fit, best first."
-        else:
-            summary = "No skill fits by its words; list_agents shows all." if found else NO_AGENTS
+        found = await directory.overview(caller_of(ctx), task=task)
+        there = {name: card for name, card in found.cards if not isinstance(card, Refusal)}
+        ranked = rank(task, list(there.items()))[:10]
         rows = [Match(agent=name, skill=skill.id, fit=score, why=skill.about) for score, name, skill, _ in ranked]
+        rows += hit_rows({name: entry for name, entry in found.hits.items() if name in there}, rows)
+        if rows:
+            summary = f"{len(rows)} skills fit, best first."
+        elif found.cards or found.registries:
+            summary = "No skill fits by its words; list_agents shows all."
+        else:
+            summary = NO_AGENTS
         return fit(lambda n: Matches(summary=summary, matches=rows[:n]), len(rows))
 
     # Work
@@ -194,7 +206,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         pairs = _pairs(agents, texts)
         batch = new_id("b")
         for agent in dict.fromkeys(agents):
-            directory.line(agent, caller)  # refuses an unknown one before any is sent
+            await directory.line(agent, caller)  # refuses an unknown one before any is sent
         begun = [
             (await _begin(caller, agent, text, parts_of(text, None, [], []), batch=batch))[0] for agent, text in pairs
         ]
@@ -213,7 +225,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         record = await _refreshed(ctx, await memory.get(task, caller_of(ctx).id))
         until = time.monotonic() + wait_s
         if record.state == "auth_required":
-            record = await follower.signed_in(record, directory.line(record.agent, caller_of(ctx)), wait_s)
+            record = await follower.signed_in(record, await directory.line(record.agent, caller_of(ctx)), wait_s)
         return await _view(await follower.wait(record, max(0.0, until - time.monotonic()), _reporter(ctx)))
 
     @look(server, timeout=400.0)
@@ -288,7 +300,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             return await _view(record)
         if not record.remote:
             raise Refusal("The agent has not confirmed this task yet, so there is nothing to stop. Try wait_for_task.")
-        line = directory.line(record.agent, caller)
+        line = await directory.line(record.agent, caller)
         await follower.cancel(record, line)
         return await _view(await memory.get(task, caller.id))
 
@@ -328,7 +340,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
         batch: str = "",
     ) -> tuple[Record, bool]:  # fmt: skip
         """Write the task down, then send it. With a known key: the task that has it."""
-        line = directory.line(agent, caller)
+        line = await directory.line(agent, caller)
         record = Record(
             id=new_id("t"),
             caller=caller.id,
@@ -350,7 +362,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
     async def _refreshed(ctx: Context, record: Record) -> Record:
         if record.over and record.state != "unknown":
             return record
-        return await follower.refresh(record, directory.line(record.agent, caller_of(ctx)))
+        return await follower.refresh(record, await directory.line(record.agent, caller_of(ctx)))
 
     async def _all_refreshed(ctx: Context, records: list[Record]) -> list[Record]:
         gate = asyncio.Semaphore(REFRESHED_AT_ONCE)
@@ -363,7 +375,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
 
     async def _reply(caller: Caller, record: Record, question: Question, parts: list[Any], kind: str) -> None:
         message = new_message(str(uuid.uuid4()), parts, task=record.remote, context=record.context)
-        await follower.reply(record, directory.line(record.agent, caller), message, question.id, kind)
+        await follower.reply(record, await directory.line(record.agent, caller), message, question.id, kind)
 
     async def _resumed(ctx: Context) -> Record | None:
         """The task of a call that is made again with a person's answer: nothing is begun a second time."""
@@ -395,7 +407,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
                 if not opened:
                     break
                 seconds = max(20.0, until - time.monotonic())
-                record = await follower.signed_in(record, directory.line(record.agent, caller_of(ctx)), seconds)
+                record = await follower.signed_in(record, await directory.line(record.agent, caller_of(ctx)), seconds)
                 if record.state == "auth_required":
                     break
                 until = max(until, time.monotonic() + min(wait_s, 20.0))
@@ -403,7 +415,7 @@ def create_server(settings: Settings) -> FastMCP[Any]:
             if record.state != "input_required" or question is None:
                 break
             if question.change is not None:
-                line = directory.line(record.agent, caller_of(ctx))
+                line = await directory.line(record.agent, caller_of(ctx))
                 decided = await ask_approval(ctx, changes, memory, follower, line, record, question)
                 if isinstance(decided, InputRequiredResult):
                     return decided

@@ -304,6 +304,19 @@ class Memory:
 
         return await self._store.write(work)
 
+    async def keep_catalogue(self, registry: str, heard: float, body: str) -> None:
+        """What a registry listed; another process's younger list stays."""
+        change = (
+            "INSERT INTO catalogues (registry, heard, body) VALUES (?, ?, ?) ON CONFLICT (registry) DO UPDATE"
+            " SET heard = excluded.heard, body = excluded.body WHERE catalogues.heard < excluded.heard"
+        )
+        await self._store.write(lambda db: db.execute(change, (registry, heard, body)), heavy=len(body) > LARGE)
+
+    async def kept_catalogue(self, registry: str) -> tuple[float, str]:
+        query = "SELECT heard, body FROM catalogues WHERE registry = ?"
+        row = await self._store.read(lambda db: db.execute(query, (registry,)).fetchone())
+        return (float(row[0]), str(row[1])) if row else (0.0, "")
+
 
 def _size(artifact: Json) -> int:
     return sum(len(part.get("text", "")) + len(part.get("raw", "")) for part in artifact.get("parts", []))

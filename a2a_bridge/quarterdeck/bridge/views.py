@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from quarterdeck.bridge import artifacts as made
 from quarterdeck.bridge.messages import Question
-from quarterdeck.bridge.models import AgentRow, TaskList, TaskRow, TaskView
+from quarterdeck.bridge.models import AgentRow, Match, TaskList, TaskRow, TaskView
 from quarterdeck.bridge.tasks import Record
 from quarterdeck.keel.answers import UNTRUSTED, clip, fit, one_line
 from quarterdeck.keel.changes import shown
@@ -18,6 +18,7 @@ from quarterdeck.keel.redact import redact
 if TYPE_CHECKING:
     from quarterdeck.bridge.cards import Card
     from quarterdeck.keel.consent import ChangeAnswer
+    from quarterdeck.registry.entries import Entry
 
 Json = dict[str, Any]
 
@@ -70,6 +71,21 @@ def agent_row(name: str, card: Card | Refusal) -> AgentRow:
     skills = [skill.id for skill in card.skills[:12]]
     changed = f"its card changed {ago(card.changed)} ago: {card.changed_what}" if card.changed else None
     return AgentRow(name=name, answers=True, about=clip(card.about or card.title, 200), skills=skills, note=changed)
+
+
+def hit_rows(hits: dict[str, Entry], ranked: list[Match]) -> list[Match]:
+    """What registries found and words did not: last, because their scores are what they say themselves."""
+    shown = {match.agent for match in ranked}
+    return [
+        Match(
+            agent=name,
+            skill="",
+            fit=0.0,
+            why=f"its registry finds it fitting ({entry.score} of 100): {entry.about or entry.title}",
+        )
+        for name, entry in hits.items()
+        if name not in shown
+    ][:5]
 
 
 def task_list(summary: str, records: list[Record], total: int, after: str) -> TaskList:

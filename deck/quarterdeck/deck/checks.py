@@ -276,10 +276,15 @@ def _tools(process: subprocess.Popen[bytes]) -> tuple[int, str]:
 
 
 def agents(settings: Settings) -> list[Finding]:
-    """The A2A agents that the bridge may give work to."""
-    if not settings.bridge.agents:
+    """The A2A agents that the bridge may give work to, and the registries where it finds more."""
+    if not settings.bridge.agents and not settings.bridge.registries:
         return [
-            Finding(OK, "agents", "none named; the bridge has nobody to delegate to ([bridge.agents] in the settings)")
+            Finding(
+                OK,
+                "agents",
+                "none named; the bridge has nobody to delegate to ([bridge.agents] or [bridge.registries] in the "
+                "settings)",
+            )
         ]
     import asyncio
 
@@ -291,7 +296,9 @@ def agents(settings: Settings) -> list[Finding]:
         memory = Memory.of(settings)
         directory = Directory(settings.bridge, memory)
         try:
-            cards = await directory.cards(Caller(f"local:{local_user()}"))
+            caller = Caller(f"local:{local_user()}")
+            cards = await directory.cards(caller)
+            catalogues = await directory.catalogues(caller)
         finally:
             await directory.close()
             memory.close()
@@ -310,6 +317,13 @@ def agents(settings: Settings) -> list[Finding]:
                 found.append(Finding(WARN, f"agent {name}", said, "ask who runs it, if that is news to you"))
             else:
                 found.append(Finding(OK, f"agent {name}", f"answers, {len(card.skills)} skills, card {card.signature}"))
+        for name, known in catalogues.items():
+            if known.problem:
+                section = "[bridge.credentials]" if "credential" in known.problem else "[bridge.registries]"
+                mend = f"see whether it runs, or mend {name} under {section}"
+                found.append(Finding(WARN, f"registry {name}", clip(known.line(), 400), mend))
+            else:
+                found.append(Finding(OK, f"registry {name}", known.line()))
         return found
 
     return asyncio.run(ask())

@@ -19,7 +19,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from quarterdeck.keel.errors import Refusal
 
@@ -155,14 +155,26 @@ class BridgeSettings(Section):
     """Which A2A agents may be given work. Several addresses of one agent, separated by spaces, share it."""
 
     agents: dict[str, str] = Field({}, description="name → address, e.g. remediation=http://127.0.0.1:7400")
+    registries: dict[str, str] = Field(
+        {},
+        description="name → a catalogue of agents (ARD): a registry's API, a domain, or a manifest, "
+        "e.g. work=https://registry.example/api/v1",
+    )
+    registry_allow: list[str] = Field(
+        [],
+        description="origins that registries' entries may point to although they are inside or not of the publisher's "
+        "domain, e.g. http://10.0.0.5:7400",
+    )
     also: dict[str, str] = Field(
         {}, description="agent → further addresses of its own that its card may point to, such as its gRPC port"
     )
     credentials: dict[str, SecretStr] = Field(
-        {}, description="agent → its bearer token or API key; or env:VARIABLE, or keyring:SERVICE"
+        {}, description="agent or registry → its bearer token or API key; or env:VARIABLE, or keyring:SERVICE"
     )
     callers: dict[str, str] = Field(
-        {}, description="agent → globs of callers who may see and use it, separated by spaces; not named: everyone"
+        {},
+        description="agent or registry → globs of callers who may see and use it, separated by spaces; "
+        "not named: everyone",
     )
     keys: dict[str, str] = Field({}, description="agent → file with the public key (PEM or JWKS) that signs its card")
     any_address: bool = Field(False, description="callers may also name agents by an address, never one inside")
@@ -189,6 +201,25 @@ class BridgeSettings(Section):
             if not address.split() or not all(one.startswith(("http://", "https://")) for one in address.split()):
                 raise ValueError(f"agent {name} needs an http or https address")
         return agents
+
+    @field_validator("registries")
+    @classmethod
+    def _catalogues(cls, registries: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        for name, address in registries.items():
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{name[:60]!r} is no name for a registry; use letters, digits, '-', '_' and '.'")
+            if name in info.data.get("agents", {}):
+                raise ValueError(f"{name} is an agent's name already; a registry needs one of its own")
+            if not address.startswith(("http://", "https://")) or len(address.split()) != 1:
+                raise ValueError(f"registry {name} needs one http or https address")
+        return registries
+
+    @field_validator("registry_allow")
+    @classmethod
+    def _origins(cls, origins: list[str]) -> list[str]:
+        if not all(one.startswith(("http://", "https://")) for one in origins):
+            raise ValueError("an origin begins with http:// or https://")
+        return origins
 
 
 class Rule(Section):

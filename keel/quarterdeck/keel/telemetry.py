@@ -1,14 +1,17 @@
 """Metrics, logs and traces of a server process.
 
-Traces: fastmcp opens OpenTelemetry spans by itself; they go wherever the installed SDK is told (OTEL_* variables).
+Traces: fastmcp opens OpenTelemetry spans by itself; they go wherever the installed SDK is told (OTEL_*). Where
+none is installed they are not opened, which saves a few percent of every call.
 Metrics: counted per tool, served at /metrics over HTTP. Logs: one JSON object a line on stderr, redacted; stdout of a
 stdio server belongs to the protocol.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -46,6 +49,13 @@ def log_to_stderr(level: int = logging.INFO) -> None:
         logger.propagate = True
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs whole URLs
+
+
+def spans_go_nowhere() -> bool:
+    """Whether there is nobody to take OpenTelemetry's spans, and nobody asked for them."""
+    if {"OTEL_PYTHON_TRACER_PROVIDER", "FASTMCP_TELEMETRY_MODE"} & os.environ.keys():
+        return False
+    return importlib.util.find_spec("opentelemetry.sdk") is None
 
 
 class Metrics:

@@ -20,10 +20,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, get_args, get_type_hints
 
+import fastmcp
 from fastmcp import FastMCP
 from fastmcp.exceptions import ToolError, ValidationError
 from fastmcp.server.middleware import Middleware
 from fastmcp.tools import Tool, ToolResult
+from fastmcp.utilities.versions import VersionSpec
 from mcp_types import InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import ValidationError as PydanticValidationError
 
@@ -33,14 +35,16 @@ from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.identity import CHANGE, caller_of
 from quarterdeck.keel.redact import redact
 from quarterdeck.keel.settings import Settings
-from quarterdeck.keel.telemetry import METRICS
+from quarterdeck.keel.telemetry import METRICS, spans_go_nowhere
 
 Body = Callable[..., Awaitable[Any]]
 
 
 def new_server(name: str, instructions: str, settings: Settings, **extra: Any) -> FastMCP[Any]:
     """An empty server with the house's manners. `extra` goes to FastMCP (a lifespan, for one)."""
-    server: FastMCP[Any] = FastMCP(
+    if spans_go_nowhere():
+        fastmcp.settings.telemetry_mode = "off"
+    return Server(
         name,
         instructions=instructions,
         version=_version(),
@@ -48,7 +52,26 @@ def new_server(name: str, instructions: str, settings: Settings, **extra: Any) -
         middleware=[Manners(name, read_only=settings.read_only)],
         **extra,
     )
-    return server
+
+
+class Server(FastMCP[Any]):
+    """Its tools are the same for every session, so each is looked up once: fastmcp asks every provider, and the
+    session's store, several times a call."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._looked_up: dict[str, Tool] = {}
+        super().__init__(*args, **kwargs)
+
+    def add_tool(self, tool: Any) -> Tool:
+        self._looked_up.clear()
+        return super().add_tool(tool)
+
+    async def get_tool(self, name: str, version: VersionSpec | None = None) -> Tool | None:
+        if version is not None:
+            return await super().get_tool(name, version)
+        if name not in self._looked_up and (tool := await super().get_tool(name)) is not None:
+            self._looked_up[name] = tool
+        return self._looked_up.get(name)
 
 
 def look(server: FastMCP[Any], *, timeout: float = 60.0) -> Callable[[Body], Body]:
@@ -159,8 +182,6 @@ class Manners(Middleware):
     def __init__(self, server: str, *, read_only: bool) -> None:
         self.server = server
         self.read_only = read_only
-        self._known: dict[str, Tool] = {}
-        """Tools that were looked up once: fastmcp asks every provider each time."""
 
     async def on_list_tools(self, context: Any, call_next: Any) -> Any:
         tools = await call_next(context)
@@ -170,9 +191,7 @@ class Manners(Middleware):
 
     async def on_call_tool(self, context: Any, call_next: Any) -> Any:
         name = context.message.name
-        tool = self._known.get(name) or await context.fastmcp_context.fastmcp.get_tool(name)
-        if tool is not None:
-            self._known[name] = tool
+        tool = await context.fastmcp_context.fastmcp.get_tool(name)
         if tool is None or (changes_something(tool) and not self._may_change(context)):
             raise ToolError(await self._unknown(context, name), log_level=logging.DEBUG)
         token = called.set(call_digest(name, context.message.arguments) if changes_something(tool) else "")

@@ -38,6 +38,19 @@ async def get(
     http: httpx.AsyncClient, url: str, what: str, *, params: Any = None, largest: int = LARGEST, total_s: float = 30.0
 ) -> httpx.Response:
     """GET with retries. Returns any answer below 500 that is not 429; raises Refusal naming `what` otherwise."""
+    return await _asked(http, "GET", url, what, {"params": params}, largest, total_s)
+
+
+async def post(
+    http: httpx.AsyncClient, url: str, what: str, body: Any, *, largest: int = LARGEST, total_s: float = 30.0
+) -> httpx.Response:
+    """The same for a POST that only asks something, such as a search: it is sent again where that may help."""
+    return await _asked(http, "POST", url, what, {"json": body}, largest, total_s)
+
+
+async def _asked(
+    http: httpx.AsyncClient, method: str, url: str, what: str, more: dict[str, Any], largest: int, total_s: float
+) -> httpx.Response:
     problem = ""
     try:
         place = _place(httpx.URL(url))
@@ -47,7 +60,7 @@ async def get(
         async with asyncio.timeout(total_s):
             for attempt in range(TRIES):
                 try:
-                    response = await _read(http, url, params, largest)
+                    response = await _read(http, method, url, more, largest)
                 except httpx.TimeoutException:
                     problem = "did not answer in time"
                 except httpx.ConnectError:
@@ -73,9 +86,9 @@ async def get(
     raise Refusal(f"{what} at {place} {problem}. Is it running, and is the address right?")
 
 
-async def _read(http: httpx.AsyncClient, url: str, params: Any, largest: int) -> httpx.Response:
+async def _read(http: httpx.AsyncClient, method: str, url: str, more: dict[str, Any], largest: int) -> httpx.Response:
     # Decoded here and not by httpx, which unpacks a whole chunk at once: a packed one may hold gigabytes.
-    async with http.stream("GET", url, params=params, headers={"accept-encoding": "gzip"}) as response:
+    async with http.stream(method, url, headers={"accept-encoding": "gzip"}, **more) as response:
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip", "x-gzip", "deflate", ""):
             raise Refusal(
