@@ -229,10 +229,13 @@ class Handler(RequestHandler):
             raise TaskNotCancelableError(f"Task {flow.id} has ended already ({flow.state}).")
         await self._engine.cancel(flow.id)
         await self._approvals.withdraw(flow)
-        with suppress(TimeoutError):  # a step in another process may take two seconds to stop
-            async with asyncio.timeout(5):
-                await self._engine.settled(flow.id, EVERY_ITEM)
-        task = tasks.task(*await self._engine.whole(flow.id))
+        try:
+            with suppress(TimeoutError):  # a step in another process may take two seconds to stop
+                async with asyncio.timeout(5):
+                    await self._engine.settled(flow.id, EVERY_ITEM)
+            task = tasks.task(*await self._engine.whole(flow.id))
+        except Refusal:  # what has ended in memory is forgotten soon
+            raise TaskNotFoundError from None
         if task.status.state != tasks.STATES["cancelled"]:
             raise TaskNotCancelableError(f"Task {flow.id} ended before it could be cancelled.")
         return task
