@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
+from a2a.types import SecurityRequirement, StringList
 from pydantic import SecretStr
 
 from quarterdeck.deck import checks
+from quarterdeck.keel.settings import Settings
 
 
 async def test_doctor_says_which_agents_answer(ship: Any) -> None:
@@ -24,6 +27,26 @@ async def test_doctor_says_which_agents_answer(ship: Any) -> None:
     none = started.settings.model_copy(update={"bridge": bridge.model_copy(update={"agents": {}})})
     (only,) = await asyncio.to_thread(checks.agents, none)
     assert only.status == checks.OK
+
+
+async def test_doctor_warns_of_an_agent_that_wants_a_credential_that_nobody_set(tmp_path: Path) -> None:
+    from quarterdeck.crew.obliging import Crew, app, card
+    from quarterdeck.crew.ports import free_socket, serving
+
+    listener = free_socket()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    shown = card(url)
+    shown.security_requirements.append(SecurityRequirement(schemes={"bearer": StringList()}))
+    bridge: dict[str, Any] = {"agents": {"crew": url}}
+    async with serving(app(Crew(), shown), listener):
+        (without,) = await asyncio.to_thread(
+            checks.agents, Settings.model_validate({"home": tmp_path, "bridge": bridge})
+        )
+        bridge["credentials"] = {"crew": "token-of-the-crew"}
+        (found,) = await asyncio.to_thread(checks.agents, Settings.model_validate({"home": tmp_path, "bridge": bridge}))
+    assert (without.status, without.what) == (checks.WARN, "agent crew")
+    assert "[bridge.credentials]" in without.mend
+    assert found.status == checks.OK
 
 
 async def test_a_credential_that_cannot_be_had_is_mended_where_credentials_stand(ship: Any) -> None:

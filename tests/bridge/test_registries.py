@@ -156,6 +156,15 @@ async def test_a_skill_alone_never_leads_to_an_agent_that_only_a_registry_lists(
     assert yard.crew.received == []
 
 
+async def test_who_names_no_agent_is_told_where_those_of_registries_are_shown(yard: Yard) -> None:
+    async with yard.client(agents={"crew": yard.agent}) as client:
+        with pytest.raises(ToolError, match=r"There are: crew. list_agents shows those of work\."):
+            await client.call_tool("delegate", {"agent": "nobody", "text": "x"})
+    async with yard.client() as client:
+        with pytest.raises(ToolError, match=r"'nobody'\. list_agents shows those of work\."):
+            await client.call_tool("delegate", {"agent": "nobody", "text": "x"})
+
+
 async def test_the_callers_of_a_registry_are_those_of_its_agents(yard: Yard) -> None:
     async with yard.client(callers={"work": "token:alice"}) as client:
         assert (await call(client, "list_agents"))["agents"] == []
@@ -309,6 +318,14 @@ async def test_doctor_says_how_each_registry_is(yard: Yard, monkeypatch: pytest.
     assert "1 agents, read" in well.detail
     assert (gone.status, gone.what) == (checks.WARN, "registry gone")
     assert "[bridge.registries]" in gone.mend
+
+
+async def test_doctor_says_how_to_vouch_where_a_registry_lists_only_strangers(yard: Yard) -> None:
+    import asyncio
+
+    (found,) = await asyncio.to_thread(checks.agents, yard.settings(registry_allow=[]))
+    assert (found.status, found.what) == (checks.WARN, "registry work")
+    assert "registry_allow" in found.mend
 
 
 def test_registries_are_set_in_the_environment_and_slips_are_named(tmp_path: Path) -> None:

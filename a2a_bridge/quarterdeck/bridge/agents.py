@@ -91,8 +91,10 @@ class Directory:
             if mark and registry in self.registries(caller) and self._may(name, caller):
                 return await self._line_by(registry, rest, caller)
             if not name.startswith(("http://", "https://")):
-                there = f"There are: {', '.join(known[:20])}." if known else NO_AGENTS
-                raise Refusal(f"There is no agent {one_line(name)[:60]!r}. {there}")
+                more = self.registries(caller)
+                said = [f"There are: {', '.join(known[:20])}."] if known else [] if more else [NO_AGENTS]
+                said += [f"list_agents shows those of {', '.join(more[:20])}."] if more else []
+                raise Refusal(f"There is no agent {one_line(name)[:60]!r}. {' '.join(said)}")
             if not self._settings.any_address:
                 raise Refusal(
                     "Agents are named in the settings, not by address. An administrator adds one under "

@@ -55,8 +55,9 @@ class LimitedTransport(httpx.AsyncBaseTransport):
             )
         if status in (401, 403):
             raise BadAnswer(
-                f"{self._name} answered {status}: it wants other credentials. They stand in the settings file under "
-                f"[bridge.credentials]; never ask for them in the chat."
+                f"{self._name} answered {status}: it wants a credential, or another one. Credentials stand in the "
+                "settings file under [bridge.credentials], for agents named under [bridge.agents]; never ask for them "
+                "in the chat."
             )
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", ""):

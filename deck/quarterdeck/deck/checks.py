@@ -253,7 +253,7 @@ def _tools(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     ]
     import threading
 
-    timer = threading.Timer(START_S, process.kill)
+    timer, until = threading.Timer(START_S, process.kill), time.monotonic() + START_S
     timer.start()
     try:
         assert process.stdin is not None
@@ -264,9 +264,11 @@ def _tools(process: subprocess.Popen[bytes]) -> tuple[int, str]:
             answer = json.loads(line)
             if answer.get("id") == 2:
                 return len(answer["result"]["tools"]), ""
+        if time.monotonic() >= until:
+            return 0, f"did not answer within {START_S:.0f} s; on a busy machine, try again"
         assert process.stderr is not None
         said = process.stderr.read(4000).decode(errors="replace").strip().splitlines()
-        return 0, clip(redact(plain(said[-1])), 200) if said else f"ended without a word, or took over {START_S:.0f} s"
+        return 0, clip(redact(plain(said[-1])), 200) if said else "ended without a word"
     except (OSError, ValueError, KeyError) as error:
         return 0, f"answered with no protocol ({type(error).__name__})"
     finally:
@@ -291,6 +293,7 @@ def agents(settings: Settings) -> list[Finding]:
     from quarterdeck.bridge.agents import Directory
     from quarterdeck.bridge.tasks import Memory
     from quarterdeck.keel.identity import Caller, local_user
+    from quarterdeck.registry.entries import STRANGE
 
     async def ask() -> list[Finding]:
         memory = Memory.of(settings)
@@ -315,12 +318,18 @@ def agents(settings: Settings) -> list[Finding]:
             elif card.changed and time.time() - card.changed < 7 * 86400:
                 said = f"its card changed: {card.changed_what}"
                 found.append(Finding(WARN, f"agent {name}", said, "ask who runs it, if that is news to you"))
+            elif card.proto.security_requirements and name not in settings.bridge.credentials:
+                said = "answers, but its card wants a credential, and none is set for it"
+                found.append(Finding(WARN, f"agent {name}", said, f"put one for {name} under [bridge.credentials]"))
             else:
                 found.append(Finding(OK, f"agent {name}", f"answers, {len(card.skills)} skills, card {card.signature}"))
         for name, known in catalogues.items():
             if known.problem:
                 section = "[bridge.credentials]" if "credential" in known.problem else "[bridge.registries]"
                 mend = f"see whether it runs, or mend {name} under {section}"
+                found.append(Finding(WARN, f"registry {name}", clip(known.line(), 400), mend))
+            elif STRANGE in known.left_out and not known.agents:
+                mend = "where you vouch for the place of their cards, name its origin under [bridge] registry_allow"
                 found.append(Finding(WARN, f"registry {name}", clip(known.line(), 400), mend))
             else:
                 found.append(Finding(OK, f"registry {name}", known.line()))

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "target",
         nargs="+",
         metavar="SERVER|URL|COMMAND",
-        help="stats, kubectl, logs, research; an MCP address; or a command",
+        help="stats, kubectl, logs, research, bridge; an MCP address; or a command",
     )
     parser.add_argument("--name", help="the agent's name (default: made from the server)")
     parser.add_argument("--port", type=int, default=7500, help="port on 127.0.0.1 (default 7500; 0 takes a free one)")

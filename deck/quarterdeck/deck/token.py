@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
             "With approve, its holder's yes to what an agent asks over A2A counts as a person's: give it to people.\n"
         )
     print("3. Start `quarterdeck serve all --http` or `quarterdeck agents` again: settings are read at the start.")
+    print("   From then on every call needs a token, also from this machine.")
     print(f"4. The client then sends this header with every request:\n\n    Authorization: Bearer {token}")
     return 0
 

@@ -29,6 +29,8 @@ REGISTRY = "application/ai-registry"
 CATALOGUE = "application/ai-catalog"
 
 IDENTIFIER = re.compile(r"urn:air:([A-Za-z0-9.-]{1,100})((?::[A-Za-z0-9._-]{1,100}){1,8})")
+STRANGE = "speaking for a domain that is not their own"
+"""What an administrator may mend by vouching for the place."""
 LONGEST_NAME = 180
 LARGEST_DATA = 64 * 1024
 _CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json")
@@ -87,7 +89,7 @@ def read(item: Any, vouched: Collection[Place]) -> Entry:
     if not places or len(places) > 20:
         raise BadEntry("with a card that names no address")
     if not all(_speaks_for(place, found[1], vouched) for place in places) or not _agrees(item, found[1]):
-        raise BadEntry("speaking for a domain that is not their own")
+        raise BadEntry(STRANGE)
     queries = _texts(item.get("representativeQueries"))
     more = [*_texts(item.get("capabilities")), *_texts(item.get("tags")), *queries]
     title, about = _text(item.get("displayName"), 80), _text(item.get("description"), 400)

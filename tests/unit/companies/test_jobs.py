@@ -115,7 +115,7 @@ async def test_a_schema_that_cannot_be_is_refused_before_anything_is_stored(
             await office.jobs.submit(["ACME"], schema, by=KIM)
         with pytest.raises(Refusal, match="no company names"):
             await office.jobs.submit(["", " "], SCHEMA, id="empty", by=KIM)
-        with pytest.raises(Denied, match="lacks the scope 'spend'"):
+        with pytest.raises(Denied, match=r"lacks the scope 'spend'\. `quarterdeck token NAME --spend` makes one"):
             await office.jobs.submit(["ACME"], SCHEMA, by=Caller("token:reader", frozenset({READ})))
         assert [job.id for job in await office.jobs.list()] == ["empty"]
 

@@ -44,6 +44,7 @@ BATCH = 1000
 """Companies that are stored at once."""
 LARGEST_SCHEMA = 100_000
 NO_MODEL = "Cheap mode reads with a model: set ANTHROPIC_API_KEY where the coordinator runs, or leave it out."
+WHO_MAY = "`quarterdeck token NAME --spend` makes one that has it."
 LOADING_S = 30.0
 """A submission that has stored nothing for so long was interrupted."""
 MOST_PRIORITY = 4
@@ -85,7 +86,7 @@ class Jobs:
         if self._engine is None:
             raise Refusal("Jobs are only looked at here. Submit where agents run, e.g. `quarterdeck companies run`.")
         if SPEND not in by.scopes:
-            raise Denied(f"{by.id} may not start research: its token lacks the scope '{SPEND}'.")
+            raise Denied(f"{by.id} may not start research: its token lacks the scope '{SPEND}'. {WHO_MAY}")
         id = id or f"job-{secrets.token_hex(6)}"
         if not _ID.fullmatch(id):
             raise Refusal(f"{plain(id)[:40]!r} cannot be a job's id: up to 64 letters, digits and ._- please.")
@@ -183,7 +184,9 @@ class Jobs:
     async def _entry(self, id: str, by: Caller | None = None) -> Entry:
         entry = await self._store.entry(id) if _ID.fullmatch(id) else None
         if entry is None or (by is not None and APPROVE not in by.scopes and entry.job.by != by.id):
-            raise Refusal(f"There is no job {plain(id)[:64]!r}.")
+            raise Refusal(
+                f"There is no job {plain(id)[:64]!r}. `quarterdeck companies list`, or GET /jobs, shows those for you."
+            )
         return entry
 
     async def schema(self, id: str, *, by: Caller | None = None) -> dict[str, Any]:
@@ -201,7 +204,7 @@ class Jobs:
         cancelled; what they have done by then is used when the job is taken up again."""
         entry = await self._entry(id, by)
         if by is not None and SPEND not in by.scopes:
-            raise Denied(f"{by.id} may not cancel: its token lacks the scope '{SPEND}'.")
+            raise Denied(f"{by.id} may not cancel: its token lacks the scope '{SPEND}'. {WHO_MAY}")
         await self._store.update(id, "state IN ('loading', 'queued', 'running')", state="cancelled", why="")
         questions = Questions(self._store)
         if self._model is not None:

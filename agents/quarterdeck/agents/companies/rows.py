@@ -382,8 +382,8 @@ def _sheet(sheets: list[Any]) -> tuple[Any, tuple[int, tuple[object, ...]] | Non
 
 def missing(shown: str) -> str:
     return (
-        f"{shown} needs two more packages: `pip install openpyxl pyarrow`, or with uv `uv run --extra tables "
-        "quarterdeck …`. Or use csv or jsonl."
+        f"{shown} needs two more packages: `pip install openpyxl pyarrow`, or with uv `uv run --no-dev --extra "
+        "tables quarterdeck …`. Or use csv or jsonl."
     )
 
 
