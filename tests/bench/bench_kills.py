@@ -27,7 +27,7 @@ KILLS = int(os.environ.get("QUARTERDECK_TEST_KILLS", "20"))
 SEED = int(os.environ.get("QUARTERDECK_TEST_SEED", "7"))
 COORDINATORS = int(os.environ.get("QUARTERDECK_TEST_COORDINATORS", "1"))
 WORKERS = {"research": 3, "extraction": 3, "reflection": 2, "storage": 1}
-AT_ONCE = "research=16,extraction=8,reflection=10,storage=10"
+AT_ONCE = "research=6,extraction=4,reflection=6,storage=10"
 KINDS = ("coordinator", "research", "extraction", "reflection", "storage", "redis", "postgres")
 GOING_AGAIN_S = 30.0
 Json = dict[str, Any]
