@@ -28,13 +28,14 @@ SEED = int(os.environ.get("QUARTERDECK_TEST_SEED", "7"))
 COORDINATORS = int(os.environ.get("QUARTERDECK_TEST_COORDINATORS", "1"))
 WORKERS = {"research": 3, "extraction": 3, "reflection": 2, "storage": 1}
 AT_ONCE = "research=6,extraction=4,reflection=6,storage=10"
+WINDOW = max(20, min(200, COUNT // 5))
 KINDS = ("coordinator", "research", "extraction", "reflection", "storage", "redis", "postgres")
 GOING_AGAIN_S = 30.0
 Json = dict[str, Any]
 
 
 def test_a_thousand_companies_while_everything_is_killed(tmp_path: Path) -> None:
-    size: Json = {"coordinators": COORDINATORS, "workers": WORKERS, "at_once": AT_ONCE}
+    size: Json = {"coordinators": COORDINATORS, "workers": WORKERS, "at_once": AT_ONCE, "window": WINDOW}
     with fleet(tmp_path / "calm", **size) as calm:
         took, _ = run(calm, 0)
         expected = calm.results("kills")

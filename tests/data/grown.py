@@ -180,7 +180,7 @@ class Fleet:
 
 @contextmanager
 def fleet(
-    home: Path, *, coordinators: int, workers: dict[str, int], at_once: str, **web: float
+    home: Path, *, coordinators: int, workers: dict[str, int], at_once: str, window: int = 200, **web: float
 ) -> Iterator[Fleet]:
     """All of them up. `workers`: how many of each kind; `at_once`: as QUARTERDECK_COMPANIES_AT_ONCE has it."""
     home.mkdir(parents=True, exist_ok=True)
@@ -208,7 +208,7 @@ def fleet(
             f'[model]\napi_key = "sk-simulated"\nbase_url = "{own.web}"\n'
         )
         places = {kind: [free_port() for _ in range(number)] for kind, number in workers.items()}
-        shared = {"QUARTERDECK_COMPANIES_AT_ONCE": at_once}
+        shared = {"QUARTERDECK_COMPANIES_WINDOW": str(window)}
         for kind, ports in places.items():
             shared[f"QUARTERDECK_COMPANIES_{kind.upper()}"] = " ".join(f"http://127.0.0.1:{one}" for one in ports)
         places["coordinator"] = [free_port() for _ in range(coordinators)]

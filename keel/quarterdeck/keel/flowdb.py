@@ -7,6 +7,7 @@ On SQLite everything is in one file in WAL mode; on PostgreSQL DBOS's tables are
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -22,6 +23,8 @@ from quarterdeck.keel.redact import redact
 APP = "quarterdeck"
 BUSY_S = 5.0
 """How long a writer waits for another process."""
+AWAY_S = 1.0
+"""How long DBOS waits at most before it looks again whether the database is back."""
 MOST_ROWS = 500
 """Rows that one question to the database may bring back."""
 
@@ -140,6 +143,17 @@ class Database:
         if isinstance(error, TimeoutError):
             reason = "it did not answer in time"
         return Refusal(f"Flows cannot be stored in {self.place} ({redact(reason)[:200]}). {advice}")
+
+
+class Clock:
+    """`time` for DBOS: its own pauses grow to ninety seconds while the database is away, and our heartbeats queue up
+    behind them; so a process would count as dead, or stand still, long after the database is back."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, AWAY_S))
 
 
 class Threads(ThreadPoolExecutor):
