@@ -1,4 +1,4 @@
-"""A process that runs flows for test_flows_survive: `flow_worker.py DATABASE HOME HOST DEAD_S`, then lines `ID ARGUMENT`."""
+"""Runs flows for test_flows_survive: `flow_worker.py DATABASE HOME HOST DEAD_S`, then lines `ID ARGUMENT`."""
 
 import asyncio
 import json

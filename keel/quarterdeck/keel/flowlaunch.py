@@ -56,7 +56,7 @@ async def _launch(
     if _dbos_global_instance is not None:
         raise Refusal("Flows already run in this process; there is one engine a process.")
     logging.getLogger("dbos").addHandler(logging.NullHandler())  # or DBOS adds one that writes by itself
-    _sys_db.time = Clock()  # type: ignore[assignment]
+    _sys_db.time = Clock()  # type: ignore[assignment, attr-defined]
     try:
         dbos = DBOS(
             config={
