@@ -1,4 +1,4 @@
-"""Redis, when several processes share their limits and their cache. Its client is imported only when it is configured."""
+"""Redis, when several processes share their limits and their cache. Its client is imported only then."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.research.breaker import FAILURES, Breaker
 from quarterdeck.research import shared
+from quarterdeck.research.breaker import FAILURES, Breaker
 from quarterdeck.research.cache import Cache, FileCache, SharedCache
 from quarterdeck.research.limits import Busy, Limits, LocalLimits, Rate, SharedLimits
 from quarterdeck.research.shared import connect
@@ -154,7 +154,7 @@ async def test_a_redis_that_was_killed_is_done_without_and_used_again_when_it_is
         assert len(said) == 1 and "does not answer" in said[0]
         server.start()
         async with asyncio.timeout(10):
-            while await cache.get("k") is None:
+            while await cache.get("k") is None:  # noqa: ASYNC110 (another process is waited for)
                 await asyncio.sleep(0.02)
         assert await taken(limits, rate) == 0, "what was taken before counts"
         assert caplog.messages[-1] == "Redis answers again"
