@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Away, Refusal
 from quarterdeck.keel.redact import redact
 
 APP = "quarterdeck"
@@ -136,13 +136,13 @@ class Database:
             found += db.execute(text, {"ids": every[start : start + MOST_ROWS], **values}).all()
         return found
 
-    def unusable(self, error: BaseException) -> Refusal:
+    def unusable(self, error: BaseException) -> Away:
         """What a caller is told when the database does not do its part."""
         reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
         advice = "Free space, mend its permissions or its server, then try again with the same id."
         if isinstance(error, TimeoutError):
             reason = "it did not answer in time"
-        return Refusal(f"Flows cannot be stored in {self.place} ({redact(reason)[:200]}). {advice}")
+        return Away(f"Flows cannot be stored in {self.place} ({redact(reason)[:200]}). {advice}")
 
 
 class Clock:

@@ -17,11 +17,11 @@ from typing import Any
 from quarterdeck.agents.companies import company
 from quarterdeck.agents.companies.errors import GivenUp
 from quarterdeck.agents.companies.models import Job, Result
-from quarterdeck.agents.companies.outfit import Office, office
+from quarterdeck.agents.companies.outfit import AWAY_S, Office, office
 from quarterdeck.agents.companies.store import Waiting
 from quarterdeck.keel import flows
 from quarterdeck.keel.answers import clip
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Away, Refusal
 from quarterdeck.keel.flows import FlowFailed
 
 NAME = "companies.job"
@@ -51,6 +51,16 @@ async def feed(argument: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _feed(id: str, round: int) -> dict[str, Any]:
+    """While a database is away nothing is lost but time: what is in work goes on, and is found again."""
+    while True:
+        try:
+            return await _fed(id, round)
+        except Away as error:
+            log.warning("job %s waits: %s", id, error)
+            await asyncio.sleep(AWAY_S)
+
+
+async def _fed(id: str, round: int) -> dict[str, Any]:
     own = office()
     feeder = Feeder(own, id, round)
     try:
@@ -222,6 +232,8 @@ class Feeder:
     def _seen(self, task: asyncio.Task[str], item: Waiting) -> None:
         try:
             problem = task.result()
+        except Away:
+            raise
         except (Refusal, TimeoutError) as error:
             self.why = self.why or clip(str(error), 500)
             log.warning("job %s stops at company %d: %s", self.id, item.n, error)

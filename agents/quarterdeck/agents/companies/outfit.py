@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.agents.companies.objects import Objects
-from quarterdeck.agents.companies.store import Store
+from quarterdeck.agents.companies.store import Entry, Store
 from quarterdeck.agents.runtime.toolbox import Toolbox
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Away, Refusal
 from quarterdeck.keel.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 MOST_SPECS = 1000
+AWAY_S = 1.0
+"""How often it is looked whether the store is back."""
 
 
 def weight(priority: int) -> float:
@@ -67,13 +70,21 @@ class Office:
     async def spec(self, job: str) -> dict[str, Any]:
         """What a job asks for; it never changes, so it is read once."""
         if job not in self.specs:
-            entry = await self.store.entry(job)
+            entry = await self._entry(job)
             if entry is None:
                 raise Refusal(f"There is no job {job[:60]!r}.")
             if len(self.specs) >= MOST_SPECS:
                 self.specs.clear()
             self.specs[job] = {**entry.spec, "weight": weight(entry.job.priority)}
         return self.specs[job]
+
+    async def _entry(self, job: str) -> Entry | None:
+        """A flow that begins while the store is away waits for it: it would count as failed otherwise."""
+        while True:
+            try:
+                return await self.store.entry(job)
+            except Away:
+                await asyncio.sleep(AWAY_S)
 
 
 _benches: list[Bench] = []
