@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -83,3 +84,17 @@ def test_a_killed_database_costs_time_and_nothing_else(
     twice = {line: n for line, n in Counter((tmp_path / "calls").read_text().splitlines()).items() if n > 1}
     assert len([line for line in twice if line.startswith("research")]) <= 8, "what was in flight, and no more"
     assert "Traceback" not in (tmp_path / "agent.log").read_text()
+
+
+@pytest.mark.parametrize("worker", ["", "storage"])
+def test_who_starts_while_the_database_is_away_says_so_in_a_sentence_and_ends(tmp_path: Path, worker: str) -> None:
+    place = f"postgresql://keel:hidden@127.0.0.1:{free_port()}/postgres"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "QUARTERDECK_HOME": str(tmp_path)}
+    command = [sys.executable, "-P", "-m", "quarterdeck.deck.main", "agents", "--port", "0", *worker.split()]
+    ran = subprocess.run(
+        command, env=environment | {"QUARTERDECK_FLOWS_DATABASE": place}, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode != 0
+    assert "onnection refused" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "hidden" not in ran.stderr
