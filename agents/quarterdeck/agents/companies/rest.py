@@ -26,6 +26,8 @@ from quarterdeck.keel.identity import Caller
 WAIT_S, LONGEST_WAIT_S = 120.0, 300.0
 AGAIN_S = 5.0
 """When to ask again, where nobody knows better."""
+MOST_AWAY = 30
+"""Seconds that a stream of results waits for its database in the middle."""
 INTERACTIVE = 2
 """The priority of a single company: somebody waits for it."""
 MOST_IN_BODY = 100_000
@@ -134,8 +136,20 @@ async def _submit(request: Request, sent: dict[str, Any]) -> Any:
 
 
 async def _lines(id: str, after: int) -> AsyncIterator[bytes]:
-    while found := await _jobs().results(id, after):
-        after = found[-1].n
+    away = 0
+    while True:
+        try:
+            found = await _jobs().results(id, after)
+        except Away as error:  # a stream that just breaks off would look like a whole one to some
+            away += 1
+            if away > MOST_AWAY:
+                yield f"{json.dumps({'error': str(error)}, ensure_ascii=False)}\n".encode()
+                return
+            await asyncio.sleep(1.0)
+            continue
+        if not found:
+            return
+        after, away = found[-1].n, 0
         yield "".join(f"{json.dumps(result_json(one), ensure_ascii=False)}\n" for one in found).encode()
 
 
