@@ -58,9 +58,14 @@ def test_a_thousand_companies_while_everything_is_killed(tmp_path: Path) -> None
     print(f"undisturbed, without a kill, {sum(repeated(calm_calls, [])[0].values())} were")
     print(f"said meanwhile: {dict(Counter(wild.refused)) or 'nothing but answers'}")
     print(f"wrong: {wrong[:5] or 'nothing'}")
+    calmly = outcomes(expected)
+    for name, outcome in outcomes(found).items():
+        if outcome != calmly[name]:
+            problems = [one["problem"] for one in found if one["company_name"] == name]
+            print(f"{name}: {outcome} and not {calmly[name]}, for {problems}")
     assert [one["n"] for one in found] == list(range(COUNT)), "each once"
     assert (job["done"], job["good"] + job["incomplete"] + job["failed"]) == (COUNT, COUNT)
-    assert outcomes(found) == outcomes(expected)
+    assert outcomes(found) == calmly
     assert all(right(one) for one in found if one["state"] == "complete")
     assert all(kill["before"] < COUNT for kill in kills), "they are killed while there is work"
     assert slowest["going_s"] < GOING_AGAIN_S
