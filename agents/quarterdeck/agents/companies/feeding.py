@@ -37,6 +37,8 @@ AT_FIRST, MORE_A_S = 75, 75
 CAREFUL = 10
 """Companies at once while a job with a budget does not know yet what one costs."""
 LONG_S = 86_400.0 * 365
+TOLD_EVERY_S = 60.0
+"""How often it is said that a job waits for its database."""
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +54,14 @@ async def feed(argument: dict[str, Any]) -> dict[str, Any]:
 
 async def _feed(id: str, round: int) -> dict[str, Any]:
     """While a database is away nothing is lost but time: what is in work goes on, and is found again."""
+    told = -TOLD_EVERY_S
     while True:
         try:
             return await _fed(id, round)
         except Away as error:
-            log.warning("job %s waits: %s", id, error)
+            if time.monotonic() - told >= TOLD_EVERY_S:
+                told = time.monotonic()
+                log.warning("job %s waits: %s", id, error)
             await asyncio.sleep(AWAY_S)
 
 
