@@ -16,7 +16,7 @@ import simulated_web
 
 
 @contextmanager
-def internet(**options: float) -> Iterator[str]:
+def internet(**options: float | Path) -> Iterator[str]:
     """Its address. Options are those of simulated_web.py."""
     given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     command = [sys.executable, "-P", simulated_web.__file__, *given]

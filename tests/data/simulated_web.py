@@ -17,9 +17,12 @@ import json
 import re
 import socket
 import sys
+import time
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -85,8 +88,9 @@ class Web:
     worked_s: Counter[str] = field(default_factory=Counter)
     now: Counter[str] = field(default_factory=Counter)
     most: Counter[str] = field(default_factory=Counter)
+    log: TextIO | None = None
 
-    async def work(self, kind: str, key: str, seconds: float) -> int:
+    async def work(self, kind: str, key: str, name: str, seconds: float) -> int:
         """Take that long, or fail: the status, 200 when all is well."""
         self.asked[kind] += 1
         self.tries[key] += 1
@@ -95,14 +99,18 @@ class Web:
         self.now[kind] += 1
         self.most[kind] = max(self.most[kind], self.now[kind])
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began, at, how = loop.time(), time.time(), fault or "left"
         try:
             if fault:
                 self.faults[f"{kind} {fault}"] += 1
             await asyncio.sleep({"429": 0.02, "500": seconds, "hang": self.hang_s}.get(fault, seconds))
+            how = fault or "done"
         finally:
             self.now[kind] -= 1
             self.worked_s[kind] += loop.time() - began
+            if self.log is not None:
+                line = {"kind": kind, "name": name, "key": key, "began": at, "ended": time.time(), "how": how}
+                print(json.dumps(line), file=self.log, flush=True)
         return {"429": 429, "500": 500, "hang": 500}.get(fault, 200)
 
     def needs_second(self, name: str) -> bool:
@@ -118,7 +126,7 @@ class Web:
         if self.is_broken(name):
             self.asked["search"] += 1
             return 400, {"detail": {"error": "this query is not supported"}}
-        status = await self.work("search", query, self.search_s)
+        status = await self.work("search", query, name, self.search_s)
         if status != 200:
             return status, {"detail": {"error": "try later"}}
         seen = self.queries.setdefault(name, [])
@@ -153,7 +161,7 @@ class Web:
         kind = "reflect" if reflecting else "extract"
         sources = re.sub(r"untrusted [0-9a-f]{8}", "", said)  # the marks of outside text are new each time
         key = f"{kind} {name} {_dice(sources)}"
-        status = await self.work(kind, key, self.reflect_s if reflecting else self.extract_s)
+        status = await self.work(kind, key, name, self.reflect_s if reflecting else self.extract_s)
         if status != 200:
             type = "rate_limit_error" if status == 429 else "api_error"
             return status, {"type": "error", "error": {"type": type, "message": "try later"}}
@@ -222,6 +230,17 @@ def extraction(body: dict[str, Any]) -> Any:
 # The server
 
 
+async def unless_left(work: Coroutine[Any, Any, tuple[int, Any]], receive: Any) -> tuple[int, Any] | None:
+    """What comes of the work; None when whoever asked for it has gone."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(receive())
+    await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+    leaving.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    return None
+
+
 async def serve(web: Web, port: int) -> None:
     import uvicorn
 
@@ -239,10 +258,12 @@ async def serve(web: Web, port: int) -> None:
         answer: Any
         if path == "/figures":
             status, answer = 200, web.figures()
-        elif path == "/search":
-            status, answer = await web.search(json.loads(body))
-        elif path == "/v1/messages":
-            status, answer = await web.message(json.loads(body))
+        elif path in ("/search", "/v1/messages"):
+            work = web.search if path == "/search" else web.message
+            found = await unless_left(work(json.loads(body)), receive)
+            if found is None:
+                return
+            status, answer = found
         else:
             status, answer = 404, {"error": "not here"}
         said = json.dumps(answer).encode()
@@ -265,8 +286,10 @@ def main() -> None:
         ("search", 0.8), ("extract", 1.2), ("reflect", 0.6), ("fault", 0.05), ("broken", 0.003), ("second", 0.4),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=float, default=value)
+    parser.add_argument("--log", type=Path, help="a line for each call: what, when, and how it ended")
     said = parser.parse_args()
     web = Web(said.search, said.extract, said.reflect, said.fault, said.broken, said.second)
+    web.log = said.log.open("a") if said.log else None
     asyncio.run(serve(web, said.port))
 
 

@@ -1,4 +1,4 @@
-"""A process that runs flows for test_flows_survive: `flow_worker.py DATABASE HOME HOST`, then lines `ID ARGUMENT`."""
+"""Runs flows for test_flows_survive: `flow_worker.py DATABASE HOME HOST DEAD_S`, then lines `ID ARGUMENT`."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from quarterdeck.keel import flowheart, flowowners, flows
 
-DATABASE, HOME, HOST = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+DATABASE, HOME, HOST, DEAD_S = sys.argv[1], Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 if HOST:  # as if it ran on another machine, where process ids say nothing
     flowheart.this_host = flowowners.this_host = lambda: HOST
 
@@ -44,7 +44,7 @@ async def survivor(argument: dict[str, Any]) -> dict[str, Any]:
 
 
 async def main() -> None:
-    async with flows.engine(DATABASE, HOME, executor=HOST or "here", beat_s=0.25, dead_s=1.5) as engine:
+    async with flows.engine(DATABASE, HOME, executor=HOST or "here", beat_s=0.25, dead_s=DEAD_S) as engine:
         print("ready", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             id, _, argument = line.strip().partition(" ")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import own_postgres
 import pytest
 import sqlalchemy as sa
 
@@ -30,12 +31,13 @@ class Fleet:
 
     database: str
     home: Path
+    dead_s: float = 1.5
     workers: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def worker(self, host: str = "") -> subprocess.Popen[str]:
         with (self.home / f"log-{len(self.workers)}").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, str(WORKER), self.database, str(self.home), host],
+                [sys.executable, str(WORKER), self.database, str(self.home), host, str(self.dead_s)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -210,3 +212,60 @@ async def test_another_process_can_cancel_and_answer_and_an_orderly_end_hands_ov
     assert (await onlooker.result("f7", timeout_s=PATIENCE_S))["by"] == heir.pid
     assert fleet.times("f5") == {"one": 1, "two-begins": 1}
     assert fleet.times("f7") == {"one": 1, "two-begins": 2, "two": 1, "three": 1}
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[tuple[Fleet, own_postgres.Postgres]]:
+    """Workers on a database that can be killed."""
+    server = own_postgres.Postgres()
+    server.start()
+    made = Fleet(f"{server.address}/postgres", tmp_path)
+    try:
+        server.wait()
+        yield made, server
+    finally:
+        made.end()
+        server.stop()
+
+
+async def test_flows_wait_for_a_database_that_was_killed_and_do_no_step_twice(
+    mortal: tuple[Fleet, own_postgres.Postgres],
+) -> None:
+    fleet, server = mortal
+    fleet.dead_s = 30.0  # longer than the outage: others cannot have them
+    worker = fleet.worker("a")
+    await fleet.ready()
+    fleet.start(worker, "f8")
+    await fleet.until(lambda: fleet.times("f8")["two-begins"] == 1, "step two begins")
+    server.kill()
+    fleet.open_gate("f8")
+    await fleet.until(lambda: "cannot be stored" in fleet.logs(), "the worker notices")
+    server.start()
+    server.wait()
+    async with flows.desk(fleet.database, fleet.home) as onlooker:
+        assert (await onlooker.result("f8", timeout_s=PATIENCE_S))["by"] == worker.pid
+    assert fleet.times("f8") == {"one": 1, "two-begins": 1, "two": 1, "three": 1}
+
+
+@pytest.mark.weather
+async def test_who_waited_long_for_the_database_is_not_taken_for_dead_when_it_is_back(
+    mortal: tuple[Fleet, own_postgres.Postgres],
+) -> None:
+    fleet, server = mortal
+    worker, _ = fleet.worker("a"), fleet.worker("b")
+    await fleet.ready()
+    ids = [f"g{n}" for n in range(8)]  # more than there are threads to wait for the database
+    for id in ids:
+        fleet.start(worker, id)
+    for id in ids:
+        await fleet.until(lambda id=id: fleet.times(id)["two-begins"] == 1, "step two begins")  # type: ignore[misc]
+    server.kill()
+    for id in ids:
+        fleet.open_gate(id)
+    await asyncio.sleep(10)  # the outage: several times as long as it takes to be counted as dead
+    server.start()
+    server.wait()
+    async with flows.desk(fleet.database, fleet.home) as onlooker:
+        for id in ids:
+            assert (await onlooker.result(id, timeout_s=PATIENCE_S))["by"] == worker.pid
+            assert fleet.times(id) == {"one": 1, "two-begins": 1, "two": 1, "three": 1}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from quarterdeck.agents.runtime.app import Runtime
 
@@ -53,10 +54,28 @@ def run(arguments: argparse.Namespace) -> int:
     log_to_stderr()
     print(lines, file=sys.stderr)
     print("Ctrl-C stops; what is unfinished goes on at the next start.", file=sys.stderr, flush=True)
-    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5, h11_max_incomplete_event_size=64 * 1024)
+    config = uvicorn.Config(
+        _in_a_sentence(app), log_config=None, timeout_graceful_shutdown=5, h11_max_incomplete_event_size=64 * 1024
+    )
     with listener:
         signals.run(uvicorn.Server(config).serve(sockets=[listener]))
     return 0
+
+
+def _in_a_sentence(app: ASGIApp) -> ASGIApp:
+    """What keeps it from starting, such as a database that is away, without the traceback: a supervisor tries again."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                kind, _, why = message["message"].rstrip().rpartition("\n")[2].partition(": ")
+                if kind.startswith("quarterdeck.keel.errors."):
+                    message = {**message, "message": why}
+            await send(message)
+
+        await app(scope, receive, tell)
+
+    return serve
 
 
 def _lines(url: str) -> dict[str, str]:

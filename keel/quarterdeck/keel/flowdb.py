@@ -7,6 +7,7 @@ On SQLite everything is in one file in WAL mode; on PostgreSQL DBOS's tables are
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -16,12 +17,14 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Away, Refusal
 from quarterdeck.keel.redact import redact
 
 APP = "quarterdeck"
 BUSY_S = 5.0
 """How long a writer waits for another process."""
+AWAY_S = 1.0
+"""How long DBOS waits at most before it looks again whether the database is back."""
 MOST_ROWS = 500
 """Rows that one question to the database may bring back."""
 
@@ -133,13 +136,24 @@ class Database:
             found += db.execute(text, {"ids": every[start : start + MOST_ROWS], **values}).all()
         return found
 
-    def unusable(self, error: BaseException) -> Refusal:
+    def unusable(self, error: BaseException) -> Away:
         """What a caller is told when the database does not do its part."""
         reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
         advice = "Free space, mend its permissions or its server, then try again with the same id."
         if isinstance(error, TimeoutError):
             reason = "it did not answer in time"
-        return Refusal(f"Flows cannot be stored in {self.place} ({redact(reason)[:200]}). {advice}")
+        return Away(f"Flows cannot be stored in {self.place} ({redact(reason)[:200]}). {advice}")
+
+
+class Clock:
+    """`time` for DBOS: its own pauses grow to ninety seconds while the database is away, and our heartbeats queue up
+    behind them; so a process would count as dead, or stand still, long after the database is back."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, AWAY_S))
 
 
 class Threads(ThreadPoolExecutor):

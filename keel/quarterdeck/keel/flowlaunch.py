@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from quarterdeck.keel.errors import Refusal
-from quarterdeck.keel.flowdb import APP, Database
+from quarterdeck.keel.flowdb import APP, Clock, Database
 from quarterdeck.keel.flowdesk import Desk
 from quarterdeck.keel.flowengine import Engine
 from quarterdeck.keel.flowheart import Heart
@@ -49,13 +49,14 @@ async def _launch(
     database: Database, settings: FlowsSettings, executor: str, beat_s: float, dead_s: float, adopt: bool
 ) -> Engine:
     await asyncio.to_thread(__import__, "dbos")
-    from dbos import DBOS
+    from dbos import DBOS, _sys_db
     from dbos._dbos import _dbos_global_instance
     from dbos._serialization import DBOSPortableJSON
 
     if _dbos_global_instance is not None:
         raise Refusal("Flows already run in this process; there is one engine a process.")
     logging.getLogger("dbos").addHandler(logging.NullHandler())  # or DBOS adds one that writes by itself
+    _sys_db.time = Clock()  # type: ignore[assignment, attr-defined]
     try:
         dbos = DBOS(
             config={

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from quarterdeck.keel import sqlitefile
+from quarterdeck.research.shared import Shared
 
 log = logging.getLogger("quarterdeck.research")
 
@@ -134,14 +135,11 @@ class FileCache:
 class SharedCache:
     """The same in Redis, whose own memory limit bounds it."""
 
-    AWAY_S = 5.0
-
-    def __init__(self, redis: Any) -> None:
-        self._redis = redis
-        self._away_until = 0.0
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
 
     async def get(self, key: str) -> tuple[Any, float] | None:
-        found = await self._ask("get", f"quarterdeck:kept:{key}")
+        found = await self._shared.ask(self._shared.redis.get, f"quarterdeck:kept:{key}")
         try:
             return _unpacked(found) if found is not None else None
         except (ValueError, TypeError, zlib.error):
@@ -150,19 +148,8 @@ class SharedCache:
     async def put(self, key: str, value: Any, ttl_s: float) -> None:
         packed = _packed(value, time.time())
         if ttl_s > 0 and len(packed) <= LARGEST:
-            await self._ask("set", f"quarterdeck:kept:{key}", packed, px=max(1, int(ttl_s * 1000)))
+            life = max(1, int(ttl_s * 1000))
+            await self._shared.ask(self._shared.redis.set, f"quarterdeck:kept:{key}", packed, px=life)
 
     async def close(self) -> None:
         """The connection belongs to whoever opened it."""
-
-    async def _ask(self, command: str, *arguments: Any, **options: Any) -> Any:
-        from redis.exceptions import RedisError
-
-        if time.monotonic() < self._away_until:
-            return None
-        try:
-            return await getattr(self._redis, command)(*arguments, **options)
-        except (RedisError, OSError, TimeoutError) as error:
-            self._away_until = time.monotonic() + self.AWAY_S
-            log.warning("Redis does not answer (%s): nothing is reused meanwhile", type(error).__name__)
-            return None

@@ -18,6 +18,7 @@ from quarterdeck.research.models import Sources, SourceState
 from quarterdeck.research.pages import Page, Pages
 from quarterdeck.research.providers import Provider
 from quarterdeck.research.searching import Searching
+from quarterdeck.research.shared import Shared, connect
 from quarterdeck.research.web import APIS, Web
 
 POOLS = 8
@@ -29,15 +30,13 @@ class Desk:
         own = settings.research
         self.wanted = own.provider
         remember(key.get_secret_value() for key in (own.tavily_key, own.exa_key, own.brave_key))
-        self._redis: Any = None
+        self._shared: Shared | None = None
         self._limits: Limits = LocalLimits()
         self._cache: Cache = FileCache(settings.home / "research" / "cache.db", own.cache_mb << 20)
         if address := own.redis_url.get_secret_value():
-            from quarterdeck.research.shared import connect
-
             remember([address])
-            self._redis = connect(address)
-            self._limits, self._cache = SharedLimits(self._redis), SharedCache(self._redis)
+            self._shared = connect(address)
+            self._limits, self._cache = SharedLimits(self._shared), SharedCache(self._shared)
         # No redirects: a key goes to the address it was given for.
         # Several small pools: the work that httpcore does for a request grows with the square of its connections.
         secure = httpx.create_ssl_context()
@@ -111,7 +110,7 @@ class Desk:
     async def close(self) -> None:
         closing: list[Awaitable[Any]] = [self.searching.close(), self.pages.close(), self.corpus.close()]
         closing += [*(http.aclose() for http in self._http), self._cache.close()]
-        if self._redis is not None:
-            closing.append(self._redis.aclose())
+        if self._shared is not None:
+            closing.append(self._shared.close())
         for one in closing:
             await one

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from quarterdeck.research.errors import Passing
-
-log = logging.getLogger("quarterdeck.research")
+from quarterdeck.research.shared import Shared
 
 
 class Busy(Passing):
@@ -126,13 +124,11 @@ return 1
 class SharedLimits:
     """The same in Redis, atomic for all processes. While Redis is away each process keeps its own count."""
 
-    AWAY_S = 5.0
-
-    def __init__(self, redis: Any) -> None:
-        self._take_script = redis.register_script(_TAKE)
-        self._hold_script = redis.register_script(_HOLD)
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._take_script = shared.redis.register_script(_TAKE)
+        self._hold_script = shared.redis.register_script(_HOLD)
         self._own = LocalLimits()
-        self._away_until = 0.0
 
     async def take(self, name: str, rate: Rate, most_s: float) -> None:
         said = await self._ask(self._take_script, name, [rate.per_s, rate.burst, max(0.0, most_s), 1])
@@ -154,18 +150,8 @@ class SharedLimits:
         return max(0.0, float(said[2])), float(said[1])
 
     async def _ask(self, script: Any, name: str, arguments: list[float]) -> Any:
-        from redis.exceptions import RedisError
-
-        if time.monotonic() < self._away_until:
-            return None
-        try:
-            return await script(
-                keys=[f"quarterdeck:limit:{hashlib.sha256(name.encode()).hexdigest()[:24]}"], args=arguments
-            )
-        except (RedisError, OSError, TimeoutError) as error:
-            self._away_until = time.monotonic() + self.AWAY_S
-            log.warning("Redis does not answer (%s): limits are kept in this process meanwhile", type(error).__name__)
-            return None
+        key = f"quarterdeck:limit:{hashlib.sha256(name.encode()).hexdigest()[:24]}"
+        return await self._shared.ask(script, keys=[key], args=arguments)
 
 
 def busy(name: str, wait: float) -> Busy:

@@ -37,6 +37,14 @@ class Searched:
         return bool(self.providers) and all(name in self.ages for name in self.providers)
 
 
+@dataclass
+class _Flight:
+    """A question on its way, and how many wait for its answer."""
+
+    task: asyncio.Task[tuple[Found, float | None]]
+    waiting: int = 0
+
+
 class Searching:
     def __init__(
         self,
@@ -52,7 +60,7 @@ class Searching:
         self.providers = {provider.name: provider for provider in providers}
         self._asked_in_order = order
         self._cache, self._ttl_s, self._deadline_s, self._stale_s = cache, ttl_s, deadline_s, stale_s
-        self._flying: dict[str, asyncio.Task[tuple[Found, float | None]]] = {}
+        self._flying: dict[str, _Flight] = {}
 
     async def search(self, question: Question, wanted: str, *, free_only: bool = False, stale: bool = True) -> Searched:
         """Raises Passing when all failed and one of them may do better soon, else Refusal. `free_only`: the caller may
@@ -127,17 +135,21 @@ class Searching:
         if not provider.cached:
             return await provider.search(question, time.monotonic() + share_s), None
         key = self._key(name, question)
-        # Equal questions at the same time are one; who waits for it leaves it running when he goes.
-        task = self._flying.get(key)
-        if task is None:
-            task = asyncio.create_task(self._fetch(provider, key, question, share_s))
-            self._flying[key] = task
-            task.add_done_callback(lambda done: self._landed(key, done))
+        # Equal questions at the same time are one: it goes on for as long as somebody waits for it, and no longer.
+        flight = self._flying.get(key)
+        if flight is None:
+            flight = self._flying[key] = _Flight(asyncio.create_task(self._fetch(provider, key, question, share_s)))
+        flight.waiting += 1
         try:
             async with asyncio.timeout(share_s + 0.5):
-                found, age = await asyncio.shield(task)
+                found, age = await asyncio.shield(flight.task)
         except TimeoutError:
             raise Passing(f"{name} did not answer in time.") from None
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and self._flying.get(key) is flight:
+                del self._flying[key]
+                flight.task.cancel()
         return Found([replace(hit) for hit in found.hits], found.cost, found.note), age
 
     @staticmethod
@@ -154,11 +166,6 @@ class Searching:
         except (TypeError, KeyError):  # written by another version of us
             return None
 
-    def _landed(self, key: str, task: asyncio.Task[tuple[Found, float | None]]) -> None:
-        self._flying.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # seen, also when everybody who waited has gone
-
     async def _fetch(
         self, provider: Provider, key: str, question: Question, share_s: float
     ) -> tuple[Found, float | None]:
@@ -171,9 +178,10 @@ class Searching:
         return found, None
 
     async def close(self) -> None:
-        for task in list(self._flying.values()):
+        tasks = [flight.task for flight in self._flying.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._flying.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def ago(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from research_standin import SCHEMA, Weather, facts, hides
@@ -332,6 +333,28 @@ async def test_cheap_mode_needs_a_model_and_says_so(run: Run) -> None:
     assert asked("", {"companies": ["ACME"], "fields": ["ceo"], "cheap": True})["options"] == {"cheap": True}
     with pytest.raises(Refusal, match="`cheap` must be true or false"):
         asked("", {"companies": ["ACME"], "fields": ["ceo"], "cheap": "yes"})
+
+
+async def test_a_job_waits_for_the_flows_database_instead_of_stopping(
+    run: Run, weather: Weather, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    async with run(window=6) as office:
+        start = office.engine.start
+
+        async def away(name: str, argument: dict[str, Any], id: str = "") -> str:
+            """As when the database does not answer for some seconds in the middle of a job."""
+            if id.startswith("j/") and argument["n"] >= 9 and len(refused) < 4:
+                refused.append(id)
+                raise office.engine.database.unusable(TimeoutError())
+            return str(await start(name, argument, id=id))
+
+        monkeypatch.setattr(office.engine, "start", away)
+        await office.jobs.submit(NAMES, SCHEMA, id="j", by=KIM)
+        job = await ended(office, "j")
+        assert (job.state, job.why, job.good) == ("completed", "", len(NAMES))
+    assert len(refused) == 4
+    assert max(Counter(line for line in weather.calls if line.startswith("research")).values()) == 1
 
 
 async def test_ended_company_flows_are_deleted(run: Run) -> None:

@@ -203,6 +203,16 @@ async def test_a_call_that_hangs_is_stopped_and_made_again(workers: Open) -> Non
         await until(lambda: one["a"].stopped == 1, "what hung is cancelled there")
 
 
+async def test_work_that_was_cut_off_before_its_coordinator_died_is_begun_anew_by_the_next(workers: Open) -> None:
+    async with workers("a", timeout_s=0.3) as (first, one):
+        one["a"].says = ["hang", "hang"]
+        call = asyncio.create_task(first.call("j", "j/1", asks("slow")))
+        await until(lambda: one["a"].stopped == 1 and len(one["a"].began) == 2, "one is cut off, and begun again")
+        call.cancel()  # as a coordinator that is killed
+        async with Pool("worker", first.instances, timeout_s=5.0) as heir:
+            assert (await heir.call("j", "j/1", asks("slow")))["company"] == "slow"
+
+
 async def test_a_dead_instance_is_left_alone_until_it_is_back(workers: Open) -> None:
     async with workers("a", "b") as (made, two):
         two["a"].cut = True

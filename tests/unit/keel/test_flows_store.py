@@ -6,12 +6,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from quarterdeck.keel import flowdb, flows
 from quarterdeck.keel.errors import Refusal
@@ -212,6 +214,24 @@ async def test_a_server_that_is_not_there_is_a_sentence_without_its_password(tmp
     with pytest.raises(Refusal, match="not a database address"):
         async with flows.engine("what?", tmp_path):
             pass
+
+
+async def test_a_database_that_is_back_is_seen_at_once_however_long_it_was_away(tmp_path: Path) -> None:
+    async with flows.engine("", tmp_path):
+        from dbos._sys_db import db_retry
+
+        tries: list[str] = []
+
+        @db_retry(initial_backoff=600.0)
+        def look(_: object) -> None:
+            tries.append("look")
+            if len(tries) == 1:
+                raise sa.exc.TimeoutError("no connection")
+
+        looking = threading.Thread(target=look, args=(None,), daemon=True)
+        looking.start()
+        await asyncio.to_thread(looking.join, 20)
+        assert len(tries) == 2
 
 
 async def test_only_their_owner_reads_the_flows(tmp_path: Path) -> None:

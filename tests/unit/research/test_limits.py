@@ -13,32 +13,47 @@ from typing import Any
 
 import pytest
 
+from quarterdeck.research import shared
 from quarterdeck.research.breaker import FAILURES, Breaker
 from quarterdeck.research.cache import Cache, FileCache, SharedCache
 from quarterdeck.research.limits import Busy, Limits, LocalLimits, Rate, SharedLimits
 from quarterdeck.research.shared import connect
 
 
+class Server:
+    """A Redis of our own that can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.skip("REDIS IS NOT TESTED: there is no redis-server on this machine")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        self.command = [program, *where, "--save", "", "--appendonly", "yes"]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    break
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("REDIS IS NOT TESTED: there is no redis-server on this machine")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.02)
-    yield f"redis://127.0.0.1:{port}/0"
-    process.terminate()
-    process.wait(10)
+    server = Server(tmp_path_factory.mktemp("redis"))
+    yield server.url
+    server.kill()
 
 
 @pytest.fixture(params=["local", "redis"])
@@ -47,9 +62,9 @@ async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
         yield None
         return
     opened = connect(request.getfixturevalue("redis_url"))
-    await opened.flushall()
+    await opened.redis.flushall()
     yield opened
-    await opened.aclose()
+    await opened.close()
 
 
 @pytest.fixture
@@ -106,11 +121,11 @@ async def test_a_hold_stops_everybody_until_it_is_over(limits: Limits) -> None:
 
 async def test_two_processes_share_what_is_in_redis(redis_url: str) -> None:
     one, two = connect(redis_url), connect(redis_url)
-    await one.flushall()
+    await one.redis.flushall()
     assert await taken(SharedLimits(one), Rate(0.01, 3)) == 3
     assert await taken(SharedLimits(two), Rate(0.01, 3)) == 0
-    await one.aclose()
-    await two.aclose()
+    await one.close()
+    await two.close()
 
 
 async def test_without_its_redis_each_process_keeps_its_own_limit_and_finds_nothing_kept() -> None:
@@ -119,7 +134,33 @@ async def test_without_its_redis_each_process_keeps_its_own_limit_and_finds_noth
     cache = SharedCache(gone)
     await cache.put("k", 1, 60)
     assert await cache.get("k") is None
-    await gone.aclose()
+    await gone.close()
+
+
+async def test_a_redis_that_was_killed_is_done_without_and_used_again_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shared, "AWAY_S", 0.1)
+    server = Server(tmp_path)
+    opened = connect(server.url)
+    limits, cache, rate = SharedLimits(opened), SharedCache(opened), Rate(0.01, 3)
+    try:
+        assert await taken(limits, rate) == 3
+        await cache.put("k", "kept", 60)
+        server.kill()
+        assert sum(await asyncio.gather(*(taken(limits, rate) for _ in range(5)))) == 3, "its own limit meanwhile"
+        assert await cache.get("k") is None
+        said = [record.message for record in caplog.records if "Redis" in record.message]
+        assert len(said) == 1 and "does not answer" in said[0]
+        server.start()
+        async with asyncio.timeout(10):
+            while await cache.get("k") is None:  # noqa: ASYNC110 (another process is waited for)
+                await asyncio.sleep(0.02)
+        assert await taken(limits, rate) == 0, "what was taken before counts"
+        assert caplog.messages[-1] == "Redis answers again"
+    finally:
+        await opened.close()
+        server.kill()
 
 
 async def test_what_is_kept_comes_back_with_its_age_until_it_is_too_old(cache: Cache) -> None:

@@ -113,6 +113,17 @@ async def test_equal_questions_at_the_same_time_are_asked_once(providers: Provid
     assert all(answer["results"] == answers[0]["results"] for answer in answers)
 
 
+async def test_nobody_is_asked_again_for_an_answer_that_nobody_waits_for(providers: Providers, tmp_path: Path) -> None:
+    providers.script["tavily"] = ["hang", "hang"]
+    async with client(tmp_path, providers.research("tavily") | {"timeout_s": 0.5}) as server:
+        left = asyncio.create_task(call(server, "search_web", query="Acme"))
+        while not providers.count("tavily"):  # noqa: ASYNC110 (it is asked over a socket)
+            await asyncio.sleep(0.01)
+        left.cancel()
+        await call(server, "search_web", query="Another")  # takes longer than the first would have been waited for
+    assert [one.query for one in providers.asked] == ["Acme", "Another", "Another"]
+
+
 @pytest.mark.parametrize("fault", ["429", "500", "503 after 0.01", "reset", "truncated", "html", "empty"])
 async def test_what_passes_is_asked_again(providers: Providers, tmp_path: Path, fault: str) -> None:
     providers.script["tavily"] = [fault]

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from quarterdeck.keel import sqlitefile
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Away, Refusal
 from quarterdeck.keel.redact import redact
 from quarterdeck.keel.settings import Settings
 
@@ -92,10 +92,10 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
-    def unusable(self, error: BaseException) -> Refusal:
+    def unusable(self, error: BaseException) -> Away:
         """What a caller is told. It may be well again in a moment, so it begins as such errors do here."""
         reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
-        return Refusal(
+        return Away(
             f"Try again: results cannot be stored in {self.place} ({redact(reason)[:200]}). "
             "Free space or mend its server; what was stored before is kept."
         )

@@ -31,6 +31,10 @@ class Lost(Passing):
     """The instance could not be reached, or the connection broke: the work may go on there."""
 
 
+class Stopped(Passing):
+    """This very piece of work was begun before, took too long and was cut off: by a coordinator that died since."""
+
+
 class Faulty(Passing):
     """The instance itself did wrong, not what it works with: an HTTP error, no answer, an answer that is none."""
 

@@ -18,12 +18,12 @@ from quarterdeck.agents.companies import company
 from quarterdeck.agents.companies.errors import GivenUp
 from quarterdeck.agents.companies.estimate import IN_BATCHES
 from quarterdeck.agents.companies.models import Job, Result
-from quarterdeck.agents.companies.outfit import Office, office
+from quarterdeck.agents.companies.outfit import AWAY_S, Office, office
 from quarterdeck.agents.companies.posting import PostOffice, Unpostable, cancel
 from quarterdeck.agents.companies.store import Waiting
 from quarterdeck.keel import flows
 from quarterdeck.keel.answers import clip
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Away, Refusal
 from quarterdeck.keel.flows import FlowFailed
 
 NAME = "companies.job"
@@ -40,6 +40,8 @@ BEAT_S = 5.0
 CAREFUL = 10
 """Companies at once while a job with a budget does not know yet what one costs."""
 LONG_S = 86_400.0 * 365
+TOLD_EVERY_S = 60.0
+"""How often it is said that a job waits for its database."""
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,19 @@ async def feed(argument: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _feed(id: str, round: int) -> dict[str, Any]:
+    """While a database is away nothing is lost but time: what is in work goes on, and is found again."""
+    told = -TOLD_EVERY_S
+    while True:
+        try:
+            return await _fed(id, round)
+        except Away as error:
+            if time.monotonic() - told >= TOLD_EVERY_S:
+                told = time.monotonic()
+                log.warning("job %s waits: %s", id, error)
+            await asyncio.sleep(AWAY_S)
+
+
+async def _fed(id: str, round: int) -> dict[str, Any]:
     own = office()
     feeder = Feeder(own, id, round)
     try:
@@ -272,6 +287,8 @@ class Feeder:
     def _seen(self, task: asyncio.Task[str], item: Waiting) -> None:
         try:
             problem = task.result()
+        except Away:
+            raise
         except (Refusal, TimeoutError) as error:
             self.why = self.why or clip(str(error), 500)
             log.warning("job %s stops at company %d: %s", self.id, item.n, error)

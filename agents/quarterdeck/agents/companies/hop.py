@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from quarterdeck.agents.companies.errors import Faulty, Lost, Passing, refusal
+from quarterdeck.agents.companies.errors import Faulty, Lost, Passing, Stopped, refusal
 from quarterdeck.keel.answers import clip, one_line
 from quarterdeck.keel.errors import Refusal
 from quarterdeck.keel.redact import redact
@@ -19,7 +19,7 @@ HERE = "http://in-this-process"
 BESIDE = "http://127.0.0.1"
 """What a process beside this one is called: its socket says which it is."""
 HEADERS = {"a2a-version": "1.0", "content-type": "application/json"}
-ENDED_WELL = "TASK_STATE_COMPLETED"
+ENDED_WELL, STOPPED = "TASK_STATE_COMPLETED", "TASK_STATE_CANCELED"
 CONNECT_S = 5.0
 SLACK_S = 5.0
 
@@ -60,6 +60,8 @@ async def send(http: httpx.AsyncClient, url: str, message_id: str, text: str) ->
             if isinstance(found, dict):
                 return {name: _whole(value) for name, value in found.items()}
             raise TypeError
+        if status["state"] == STOPPED:
+            raise Stopped(f"Try again: the agent at {url} was told to stop this work.")
         why = "\n".join(part.get("text", "") for part in status.get("message", {}).get("parts", ()))
     except (KeyError, IndexError, TypeError, AttributeError):
         raise Faulty(f"The agent at {url} answered with something else than a task and its data.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from quarterdeck.agents.companies.objects import Objects
 from quarterdeck.agents.companies.questions import Questions
-from quarterdeck.agents.companies.store import Store
+from quarterdeck.agents.companies.store import Entry, Store
 from quarterdeck.agents.runtime.toolbox import Toolbox
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Away, Refusal
 from quarterdeck.keel.flowbells import Bells
 from quarterdeck.keel.model import Model
 from quarterdeck.keel.settings import Settings
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 
 MOST_SPECS = 1000
+AWAY_S = 1.0
+"""How often it is looked whether the store is back."""
 
 
 def weight(priority: int) -> float:
@@ -87,13 +90,21 @@ class Office:
     async def spec(self, job: str) -> dict[str, Any]:
         """What a job asks for; it never changes, so it is read once."""
         if job not in self.specs:
-            entry = await self.store.entry(job)
+            entry = await self._entry(job)
             if entry is None:
                 raise Refusal(f"There is no job {job[:60]!r}.")
             if len(self.specs) >= MOST_SPECS:
                 self.specs.clear()
             self.specs[job] = {**entry.spec, "weight": weight(entry.job.priority)}
         return self.specs[job]
+
+    async def _entry(self, job: str) -> Entry | None:
+        """A flow that begins while the store is away waits for it: it would count as failed otherwise."""
+        while True:
+            try:
+                return await self.store.entry(job)
+            except Away:
+                await asyncio.sleep(AWAY_S)
 
 
 _benches: list[Bench] = []

@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 
 from quarterdeck.agents.companies import hop
-from quarterdeck.agents.companies.errors import Busy, Faulty, GivenUp, Lost, Passing
+from quarterdeck.agents.companies.errors import Busy, Faulty, GivenUp, Lost, Passing, Stopped
 from quarterdeck.agents.companies.queue import Queue
 from quarterdeck.keel.errors import Refusal
 
@@ -149,7 +149,7 @@ class Pool:
                 if lost >= MOST_LOST:
                     raise GivenUp(f"{error} That was so {lost} times.") from None
                 pause = _pause(max(0, lost - 2))
-            except TimeoutError:
+            except (TimeoutError, Stopped):
                 cuts += 1
                 self.cut += 1
                 if cuts >= TRIES:

@@ -14,14 +14,20 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from quarterdeck.agents.companies import coordinator
+from quarterdeck.agents.companies.errors import refusal
 from quarterdeck.agents.companies.jobs import PAGE, Jobs
+from quarterdeck.agents.companies.models import Result
 from quarterdeck.agents.companies.outfit import office
 from quarterdeck.agents.companies.report import job_json, result_json
 from quarterdeck.agents.runtime.app import Runtime
-from quarterdeck.keel.errors import Denied, Refusal
+from quarterdeck.keel.errors import Away, Denied, Refusal
 from quarterdeck.keel.identity import Caller
 
 WAIT_S, LONGEST_WAIT_S = 120.0, 300.0
+AGAIN_S = 5.0
+"""When to ask again, where nobody knows better."""
+MOST_AWAY = 30
+"""Seconds that a stream of results waits for its database in the middle."""
 INTERACTIVE = 2
 """The priority of a single company: somebody waits for it."""
 MOST_IN_BODY = 100_000
@@ -39,11 +45,12 @@ def routes(runtime: Runtime) -> Iterable[BaseRoute]:
         if not isinstance(sent.get("company_name"), str) or "companies" in sent:
             raise Refusal("`company_name` must be the name of a company.")
         job = await _submit(request, {"priority": INTERACTIVE, **sent})
-        with suppress(TimeoutError):
+        found: list[Result] = []
+        with suppress(TimeoutError, Away):  # it goes on, and can be asked for
             async with asyncio.timeout(wait_s):
                 async for _ in _jobs().watch(job.id):
                     pass
-        found = await _jobs().results(job.id, limit=1)
+            found = await _jobs().results(job.id, limit=1)
         if not found:
             return JSONResponse({"job": job_json(job)}, 202, {"location": f"/jobs/{job.id}"})
         return JSONResponse({**result_json(found[0]), "job": job.id})
@@ -129,8 +136,20 @@ async def _submit(request: Request, sent: dict[str, Any]) -> Any:
 
 
 async def _lines(id: str, after: int) -> AsyncIterator[bytes]:
-    while found := await _jobs().results(id, after):
-        after = found[-1].n
+    away = 0
+    while True:
+        try:
+            found = await _jobs().results(id, after)
+        except Away as error:  # a stream that just breaks off would look like a whole one to some
+            away += 1
+            if away > MOST_AWAY:
+                yield f"{json.dumps({'error': str(error)}, ensure_ascii=False)}\n".encode()
+                return
+            await asyncio.sleep(1.0)
+            continue
+        if not found:
+            return
+        after, away = found[-1].n, 0
         yield "".join(f"{json.dumps(result_json(one), ensure_ascii=False)}\n" for one in found).encode()
 
 
@@ -145,8 +164,10 @@ def _answering(face: Face) -> Face:
             return JSONResponse({"error": str(error)}, 403)
         except Refusal as error:
             text = str(error)
-            status = 404 if text.startswith("There is no job") else 503 if text.startswith("Try again") else 400
-            return JSONResponse({"error": text}, status)
+            if isinstance(error, Away) or text.startswith("Try again"):
+                after_s = getattr(refusal(text), "after_s", 0.0) or AGAIN_S
+                return JSONResponse({"error": text}, 503, {"retry-after": f"{after_s:.0f}"})
+            return JSONResponse({"error": text}, 404 if text.startswith("There is no job") else 400)
 
     return answer
 

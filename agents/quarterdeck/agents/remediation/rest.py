@@ -22,7 +22,7 @@ from quarterdeck.agents.remediation.reports import PAGE, Reports
 from quarterdeck.agents.runtime import body, tasks
 from quarterdeck.agents.runtime.app import Runtime
 from quarterdeck.agents.runtime.handler import Engine
-from quarterdeck.keel.errors import Refusal
+from quarterdeck.keel.errors import Away, Refusal
 from quarterdeck.keel.flows import Flow
 from quarterdeck.keel.identity import Caller
 
@@ -64,11 +64,15 @@ def routes(runtime: Runtime) -> Iterable[BaseRoute]:
         id: str = request.path_params["id"]
         caller: Caller = request.state.caller
         if id.startswith(tasks.beginning(caller.id)):
-            with suppress(Refusal):
+            try:
                 flow = await engine().status(id)
                 if not flow.ended or not (flow.result or {}).get("report"):
                     return JSONResponse(_said(flow), 200 if flow.ended else 202)
                 id = (flow.result or {})["report"]
+            except Away:
+                raise
+            except Refusal:
+                pass  # its flow is forgotten; its report may be there
         found = (await asyncio.to_thread(store.get, id)).cleaned()
         if "text/markdown" in request.headers.get("accept", ""):
             return PlainTextResponse(found.markdown_text(), media_type="text/markdown")
@@ -118,6 +122,8 @@ def _answering(face: Face) -> Face:
     async def answer(request: Request) -> Response:
         try:
             return await face(request)
+        except Away as error:  # Alertmanager sends again after such an answer, and after no other
+            return JSONResponse({"error": str(error)}, 503, {"retry-after": "5"})
         except Refusal as error:
             status = 404 if str(error).startswith("There is no") else 400
             return JSONResponse({"error": str(error)}, status)

@@ -80,12 +80,17 @@ class Approvals:
 
     async def follow(self, engine: Engine) -> None:
         """Tell waiting flows what was decided elsewhere. Runs as long as the process."""
+        said = ""
         while True:
             try:
                 for flow in await engine.list(state="waiting", limit=500):
                     await self._look(engine, flow)
+                said = ""
             except asyncio.CancelledError:
                 raise
+            except Refusal as error:  # the database is away: said once, and tried again
+                if not said:
+                    log.warning("%s", said := str(error))
             except Exception:
                 log.exception("looking for decisions failed; it is tried again")
             await asyncio.sleep(LOOK_S)

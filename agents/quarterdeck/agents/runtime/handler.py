@@ -43,7 +43,7 @@ from quarterdeck.agents.runtime import tasks
 from quarterdeck.agents.runtime.agent import Agent, extended_card
 from quarterdeck.agents.runtime.approvals import Approvals
 from quarterdeck.agents.runtime.push import Push
-from quarterdeck.keel.errors import Denied, Refusal
+from quarterdeck.keel.errors import Away, Denied, Refusal
 from quarterdeck.keel.flows import Flow, Item
 from quarterdeck.keel.identity import Caller
 
@@ -112,6 +112,8 @@ class Handler(RequestHandler):
             return await self._begin(message, caller, params)
         except Denied as error:
             raise UnsupportedOperationError(str(error)) from None
+        except Away as error:
+            raise InternalError(str(error)) from None
         except Refusal as error:
             raise InvalidParamsError(str(error)) from None
 
@@ -255,6 +257,8 @@ class Handler(RequestHandler):
             raise TaskNotFoundError
         try:
             flow = await self._engine.status(id)
+        except Away as error:  # it may well be there
+            raise InternalError(str(error)) from None
         except Refusal:
             raise TaskNotFoundError from None
         if flow.name != self._agent.flow:
