@@ -281,7 +281,8 @@ def batch_state(api: MessagesApi, batch: Batch) -> dict[str, Any]:
     ended = batch.results is not None
     counts = dict.fromkeys(("canceled", "errored", "expired", "processing", "succeeded"), 0)
     for one in batch.results or ():
-        counts[one["result"]["type"]] += 1
+        if one["result"] is not None:
+            counts[one["result"]["type"]] += 1
     counts["processing"] = 0 if ended else len(batch.requests)
     expires = datetime.fromisoformat(batch.made) + timedelta(hours=24)
     state = "ended" if ended else "canceling" if batch.cancelled else "in_progress"

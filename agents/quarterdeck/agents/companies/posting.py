@@ -142,9 +142,12 @@ class PostOffice:
         settled: list[Settled] = []
         async for entry in self._each(api.messages.batches.results(batch.id)):
             mark, _, place = str(entry.custom_id).rpartition("-")
-            if mark != batch.mark or not place.isdigit():
+            if mark != batch.mark or not (place.isascii() and place.isdigit() and len(place) < 10):
                 continue
-            settled.append(self._settled(int(place), entry.result, batch))
+            try:
+                settled.append(self._settled(int(place), entry.result, batch))
+            except (AttributeError, TypeError, ValueError):  # the SDK reads results trustfully
+                settled.append(Settled(int(place), problem="what came for it is no result", again=True))
             if len(settled) >= SETTLED:
                 await self._settle(batch, settled)
                 settled = []
