@@ -82,7 +82,7 @@ async def at_work(api: MessagesApi, questions: Questions) -> AsyncIterator[async
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):  # the first one also waits for the SDK to be imported
         while True:
             if await holds():
                 return
@@ -235,6 +235,27 @@ async def test_cancelling_is_for_good_only_what_had_no_answer(store: Store) -> N
         async with at_work(api, questions):
             await answered(questions, 3)
         assert [len(batch.requests) for batch in api.batches.values()] == [3, 1]
+
+
+async def test_a_batch_on_its_way_when_its_job_is_cancelled_is_cancelled_too(store: Store) -> None:
+    questions = Questions(store)
+    with serve(ANSWER) as api:
+        api.hold.set()
+        api.pending.set()
+        await ask(questions, 2)
+        posts = PostOffice(model(api), questions, Bells(), "j")
+        office = asyncio.create_task(posts.run())
+
+        async def taken() -> bool:
+            return bool(api.batches)
+
+        await until(taken)
+        office.cancel()
+        await asyncio.gather(office, return_exceptions=True)
+        api.hold.clear()
+        await posts.handed_over()
+        assert await cancel(model(api), questions, "j") == 1
+        assert api.batches["msgbatch_1"].cancelled
 
 
 async def test_a_key_that_is_refused_ends_it_and_nothing_counts_as_sent(store: Store) -> None:
