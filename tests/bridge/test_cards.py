@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -130,6 +131,11 @@ async def test_a_key_published_elsewhere_proves_nothing(tmp_path: Path) -> None:
         async with client_of(tmp_path, {"crew": host.url}) as client:
             facts = (await call(client, "describe_agent", agent="crew"))["facts"]
             assert "signed, verified by a key that it publishes itself" in facts
+        deep = base64.urlsafe_b64encode(b"[" * 50_000).decode()
+        host.card = {**plain, "signatures": [{"protected": deep, "signature": "x"}]}
+        async with client_of(tmp_path, {"crew": host.url}) as client:
+            (row,) = (await call(client, "list_agents"))["agents"]
+            assert "nobody here knows" in str(await call(client, "describe_agent", agent=row["name"]))
         host.card = signed(plain, key, jku=f"{elsewhere.url}keys.json")
         async with client_of(tmp_path, {"crew": host.url}) as client:
             facts = (await call(client, "describe_agent", agent="crew"))["facts"]

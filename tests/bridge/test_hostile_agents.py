@@ -34,6 +34,8 @@ TALK = {
     "endless stream": "sent more than",
     "endless line": "sent more than 1 MB",
     "huge artifact": "more than 1 MB",
+    "ever new streams of text": "made more than 1 MB",
+    "ever new streams of data": "made more than 1 MB",
     "stream of HTML": "instead of JSON",
     "answer in HTML": "instead of JSON",
     "wrong content type": "instead of JSON",

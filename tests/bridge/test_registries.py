@@ -178,6 +178,45 @@ async def test_the_callers_of_a_registry_are_those_of_its_agents(yard: Yard) -> 
     assert yard.crew.received == []
 
 
+@pytest.mark.parametrize("how", ["embedded", "by its card", "spelled otherwise"])
+async def test_no_second_address_leads_around_the_callers_of_an_agent(how: str, yard: Yard) -> None:
+    from google.protobuf.json_format import MessageToDict
+
+    from quarterdeck.crew.catalogue import entry
+    from quarterdeck.crew.obliging import Crew, app, card
+    from quarterdeck.crew.ports import free_socket, serving
+
+    listener = free_socket()
+    other = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    lure = card(yard.agent)
+    lure.supported_interfaces.insert(0, lure.supported_interfaces[0])
+    lure.supported_interfaces[0].url, lure.supported_interfaces[0].protocol_binding = other, "carrier pigeon"
+    named = yard.agent
+    if how == "embedded":
+        yard.registry.entries = [entry("acme.example:lure", data=MessageToDict(lure))]
+    elif how == "by its card":
+        yard.registry.entries = [entry("acme.example:lure", url=other)]
+    else:
+        yard.registry.entries = [entry("acme.example:lure", url=yard.agent)]
+        named = yard.agent.replace("127.0.0.1", "localhost")
+    more = {"agents": {"crew": named}, "callers": {"crew": "token:alice"}, "registry_allow": [yard.agent, other]}
+    async with serving(app(Crew(), lure), listener), yard.client(**more) as client:
+        given = {"agent": "work/acme.example:lure", "text": "echo x"}
+        await client.call_tool("delegate", given, raise_on_error=False)
+    assert yard.crew.received == []
+
+
+async def test_a_list_that_another_version_kept_is_read_anew(yard: Yard) -> None:
+    import sqlite3
+
+    async with yard.client() as client:
+        assert len((await call(client, "list_agents"))["agents"]) == 1
+    with sqlite3.connect(yard.home / "bridge.db") as db:
+        assert db.execute("UPDATE catalogues SET body = replace(body, 'identifier', 'ident')").rowcount == 1
+    async with yard.client() as client:
+        assert len((await call(client, "list_agents"))["agents"]) == 1
+
+
 async def test_a_registrys_credential_goes_to_it_and_to_no_agent(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     yard.registry.token = "planted-credential-4711"
     async with yard.client() as client:

@@ -104,6 +104,8 @@ class MessagesApi:
     bad_keys: set[str] = field(default_factory=set)
     lose_next_answer: bool = False
     """The next batch is taken, but whoever sent it never hears so."""
+    hold: threading.Event = field(default_factory=threading.Event)
+    """While set, batches are taken, but whoever sent one waits to hear so."""
     pending: threading.Event = field(default_factory=threading.Event)
     """While set, batches do not end, unless they are cancelled."""
     before_cancelled: int = 0
@@ -157,6 +159,8 @@ def serve(*script: Step) -> Iterator[MessagesApi]:
                     api.lose_next_answer = False
                     self.close_connection = True
                     return
+                while api.hold.is_set() and not api.over.wait(0.02):
+                    pass
                 send_json(self, batch_state(api, batch))
                 return
             answer = api.next(body, {key.lower(): value for key, value in self.headers.items()})
@@ -281,7 +285,8 @@ def batch_state(api: MessagesApi, batch: Batch) -> dict[str, Any]:
     ended = batch.results is not None
     counts = dict.fromkeys(("canceled", "errored", "expired", "processing", "succeeded"), 0)
     for one in batch.results or ():
-        counts[one["result"]["type"]] += 1
+        if one["result"] is not None:
+            counts[one["result"]["type"]] += 1
     counts["processing"] = 0 if ended else len(batch.requests)
     expires = datetime.fromisoformat(batch.made) + timedelta(hours=24)
     state = "ended" if ended else "canceling" if batch.cancelled else "in_progress"

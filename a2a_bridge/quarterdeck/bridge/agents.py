@@ -106,7 +106,7 @@ class Directory:
                 also = tuple(self._settings.also.get(name, "").split())
                 agent = Agent(name, places, self._credential(name), self._settings.keys.get(name, ""), also)
             else:
-                agent = Agent(name, (name,), trusted=False)
+                agent = Agent(name, (name,), trusted=False, closed=self._closed())
                 strangers = [one for one in self._lines if one.startswith("http")]
                 if len(strangers) >= MOST_STRANGERS:
                     raise Refusal(f"{MOST_STRANGERS} agents were named by address already. Name them in the settings.")
@@ -158,6 +158,7 @@ class Directory:
             trusted=False,
             vouched=self._registries.origins(registry),
             card=entry.card,
+            closed=self._closed(),
         )
         line = Line(agent, self._settings, self._memory)
         self._found[name] = entry, line
@@ -169,10 +170,14 @@ class Directory:
     def _hidden(self, caller: Caller) -> list[str]:
         return [name for name in self._settings.agents if not self._may(name, caller)]
 
+    def _closed(self) -> tuple[str, ...]:
+        return tuple(self._places(name for name in self._settings.agents if name in self._settings.callers))
+
     def _places(self, names: Iterable[str]) -> set[str]:
         from quarterdeck.registry.entries import address_key
 
-        return {address_key(place) for name in names for place in self._settings.agents[name].split()}
+        addresses = (f"{self._settings.agents[name]} {self._settings.also.get(name, '')}" for name in names)
+        return {address_key(place) for places in addresses for place in places.split()}
 
     async def catalogues(self, caller: Caller, *, fresh: bool = False) -> dict[str, Known]:
         """What each registry lists."""

@@ -235,6 +235,6 @@ async def _published_keys(http: httpx.AsyncClient, agent: str, place: str, body:
             if isinstance(jku, str) and place_of(jku) == place_of(place):
                 response = await web.get(http, jku, f"the keys of agent {agent}", largest=LARGEST, total_s=10.0)
                 keys |= _keys_of_set(web.json_of(response, f"the keys of agent {agent}"))
-        except (KeyError, TypeError, ValueError, AttributeError, Refusal):
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, Refusal):
             continue
     return keys

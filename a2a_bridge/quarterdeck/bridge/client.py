@@ -82,6 +82,8 @@ class Agent:
     """For one that is not named: origins that an administrator allows although they are inside."""
     card: Json | None = None
     """The card itself, where a registry holds it."""
+    closed: tuple[str, ...] = ()
+    """For one that is not named: where agents are that only some callers may use, as `address_key` writes it."""
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -175,6 +177,7 @@ class Line:
             await loaded()
             signature = await cards.verified(self._http, self.agent.name, place, body, self.agent.key_file)
             card = await asyncio.to_thread(cards.read, self.agent.name, place, body, signature)
+            self._check_open(card)
             digest, parts = cards.fingerprint(body)
             owner = self.agent.name if len(self.agent.places) == 1 else f"{self.agent.name} {place}"
             changed, what = await self._memory.seen_card(owner, digest, parts)
@@ -182,6 +185,15 @@ class Line:
             self._auth.header = card.header
             self._cards[place] = (time.monotonic() + CARD_S, card)
             return card
+
+    def _check_open(self, card: Card) -> None:
+        """Nobody comes by another name to an agent that the settings keep for some callers."""
+        from quarterdeck.registry.entries import address_key
+
+        places = [card.place, *(one.url for one in card.proto.supported_interfaces)]
+        keys = [address_key(place if "://" in place else f"https://{place}") for place in places]
+        if any(key == one or key.startswith(f"{one}/") for key in keys for one in self.agent.closed):
+            raise BadAnswer(f"{self.agent.name} leads to an agent that is for some callers only. Call it by its name.")
 
     # Instances
 

@@ -430,14 +430,14 @@ class Follower:
             followed.news.append((followed.told, f"made {str(artifact.get('name') or 'an artifact')[:80]}"))
 
     def _replace_artifacts(self, followed: Followed, artifacts: list[Json]) -> None:
-        followed.size = 0
-        for artifact in artifacts:
-            self._count(followed, artifact)
-        if artifacts:
+        if artifacts:  # else what came in streams stays
+            followed.size = 0
+            for artifact in artifacts:
+                self._count(followed, artifact)
             followed.artifacts, followed.changed = made.grown(followed.artifacts, artifacts[:MOST_ARTIFACTS]), True
 
     def _count(self, followed: Followed, artifact: Json) -> None:
-        followed.size += sum(len(part.get("text", "")) + len(part.get("raw", "")) for part in artifact.get("parts", []))
+        followed.size += made.size_of(artifact)
         if followed.size > self._settings.largest_mb << 20 or len(followed.artifacts) >= MOST_ARTIFACTS:
             raise Refusal(
                 f"{followed.record.agent} made more than {self._settings.largest_mb} MB or {MOST_ARTIFACTS} artifacts, "

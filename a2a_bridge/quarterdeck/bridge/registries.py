@@ -118,7 +118,8 @@ class Registries:
         with suppress(Refusal):
             heard, body = await self._memory.kept_catalogue(source.key)
             if body:
-                source.known = _loaded(body, heard)
+                with suppress(ValueError, KeyError, TypeError):  # another version may have kept it
+                    source.known = _loaded(body, heard)
 
     async def search(self, name: str, task: str) -> list[Entry]:
         """Agents that the registry finds for a task beside those it lists; none when it cannot be asked."""

@@ -100,6 +100,13 @@ class Catalogue:
 
     async def search(self, text: str, most: int = MOST_HITS) -> list[Entry]:
         """The agents that it finds to fit, best first; those whose entries cannot be used are passed over."""
+        try:
+            async with asyncio.timeout(TOTAL_S):
+                return await self._search(text, most)
+        except TimeoutError:
+            raise Refusal(f"The {self._name} did not answer a search within {TOTAL_S:.0f} s.") from None
+
+    async def _search(self, text: str, most: int) -> list[Entry]:
         await self._settle()
         if not self._base:
             return []

@@ -33,6 +33,10 @@ STRANGE = "speaking for a domain that is not their own"
 """What an administrator may mend by vouching for the place."""
 LONGEST_NAME = 180
 LARGEST_DATA = 64 * 1024
+_LISTS_OF_ADDRESSES = {
+    "supportedInterfaces", "supported_interfaces", "additionalInterfaces", "additional_interfaces",
+}  # fmt: skip
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json")
 
 
@@ -120,6 +124,7 @@ def address_key(address: str) -> str:
         return address
     for ending in _CARD_PATHS:
         path = path.removesuffix(ending)
+    host = _LOOPBACK[0] if host in _LOOPBACK else host
     return f"{host}:{port}{path.rstrip('/')}"
 
 
@@ -153,13 +158,15 @@ def _agrees(item: Json, publisher: str) -> bool:
 
 
 def _interfaces(card: Json | None) -> list[str]:
-    """Every address that a card sends its callers to, in its 1.0 and its 0.3 form."""
+    """Every address that a card sends its callers to, in its 1.0 and its 0.3 form; "" for what may be read as one."""
     if card is None:
         return []
     found = [card.get("url")]
-    for key in ("supportedInterfaces", "additionalInterfaces"):
-        listed = card.get(key)
-        found += [one.get("url") if isinstance(one, dict) else "" for one in listed] if isinstance(listed, list) else []
+    for key in _LISTS_OF_ADDRESSES & card.keys():
+        listed = card[key]
+        found += (
+            [one.get("url") if isinstance(one, dict) else "" for one in listed] if isinstance(listed, list) else [""]
+        )
     return [one if isinstance(one, str) else "" for one in found if one is not None]
 
 

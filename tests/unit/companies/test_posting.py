@@ -82,7 +82,7 @@ async def at_work(api: MessagesApi, questions: Questions) -> AsyncIterator[async
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):  # the first one also waits for the SDK to be imported
         while True:
             if await holds():
                 return
@@ -237,6 +237,27 @@ async def test_cancelling_is_for_good_only_what_had_no_answer(store: Store) -> N
         assert [len(batch.requests) for batch in api.batches.values()] == [3, 1]
 
 
+async def test_a_batch_on_its_way_when_its_job_is_cancelled_is_cancelled_too(store: Store) -> None:
+    questions = Questions(store)
+    with serve(ANSWER) as api:
+        api.hold.set()
+        api.pending.set()
+        await ask(questions, 2)
+        posts = PostOffice(model(api), questions, Bells(), "j")
+        office = asyncio.create_task(posts.run())
+
+        async def taken() -> bool:
+            return bool(api.batches)
+
+        await until(taken)
+        office.cancel()
+        await asyncio.gather(office, return_exceptions=True)
+        api.hold.clear()
+        await posts.handed_over()
+        assert await cancel(model(api), questions, "j") == 1
+        assert api.batches["msgbatch_1"].cancelled
+
+
 async def test_a_key_that_is_refused_ends_it_and_nothing_counts_as_sent(store: Store) -> None:
     questions = Questions(store)
     with serve(ANSWER) as api:
@@ -273,3 +294,41 @@ async def test_a_service_that_is_away_for_a_while_only_delays(store: Store, monk
         async with at_work(api, questions):
             await answered(questions, 2)
         assert len(api.batches) == 1
+
+
+ODD: dict[str, Any] = {
+    "a place in other digits": {"custom_id": "MARK-²"},
+    "a place beyond all numbers": {"custom_id": f"MARK-{'9' * 30}"},
+    "no result": {"result": None},
+    "no message": {"result": {"type": "succeeded", "message": None}},
+    "no blocks": {"result": {"type": "succeeded", "message": {"content": [None], "usage": {"input_tokens": "many"}}}},
+    "text that is none": {"result": {"type": "succeeded", "message": {"content": [{"type": "text", "text": None}]}}},
+}
+
+
+@pytest.mark.parametrize("how", ODD)
+async def test_an_odd_result_spoils_no_other_and_ends_no_job(store: Store, how: str) -> None:
+    questions = Questions(store)
+    with serve(ANSWER) as api:
+        api.pending.set()
+        await ask(questions, 2)
+        async with at_work(api, questions) as office:
+
+            async def sent() -> bool:
+                return "msgbatch_1" in api.batches
+
+            await until(sent)
+            batch = api.batches["msgbatch_1"]
+            api.pending.clear()
+            api.end(batch)
+            assert batch.results is not None
+            odd = {**batch.results[0], **ODD[how]}
+            odd["custom_id"] = odd["custom_id"].replace("MARK", batch.results[0]["custom_id"].partition("-")[0])
+            batch.results[0] = odd
+
+            async def settled() -> bool:
+                return office.done() or set(await states(questions, 2)) <= {"done", "failed"}
+
+            await until(settled)
+            assert not office.done()
+            assert "done" in await states(questions, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 sys.path.append(str(Path(__file__).parents[2] / "data" / "crew"))
 
@@ -208,3 +211,18 @@ async def test_an_address_where_nothing_is_shown_is_said_to_be_none_of_a_registr
     async with standing(Registry(), "/ard.json") as catalogue:
         with pytest.raises(Refusal, match=r"answered 404 at .*Is its address that of a registry"):
             await catalogue.agents()
+
+
+async def test_a_search_whose_every_part_is_slow_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Registry):
+        async def _answer(self, request: Request) -> Response:
+            if "/agents/" in request.url.path:
+                await asyncio.sleep(0.3)
+            return await super()._answer(request)
+
+    monkeypatch.setattr(client, "TOTAL_S", 0.5)
+    registry = Slow(agents(8))
+    registry.sparse = True
+    async with standing(registry) as catalogue:
+        with pytest.raises(Refusal, match="within"):
+            await catalogue.search("does")

@@ -13,6 +13,9 @@ ID = "urn:air:acme.example:ops:assistant"
 URL = "https://agents.acme.example/assistant.json"
 
 
+LIST = "supportedInterfaces"
+
+
 def entry(**more: Any) -> dict[str, Any]:
     whole = {
         "identifier": ID,
@@ -52,6 +55,8 @@ def test_an_entry_is_read_with_its_words() -> None:
         ({"url": None, "data": {**card(URL), "description": "x" * LARGEST_DATA}}, "too large"),
         ({"url": None, "data": {"name": "x"}}, "no address"),
         ({"url": 7}, "domain"),
+        ({"url": None, "data": {"url": URL, "supported_interfaces": card("https://evil.example")[LIST]}}, "domain"),
+        ({"url": None, "data": {"url": URL, LIST: card("https://evil.example")[LIST][0]}}, "domain"),
         ({"url": "https://evil.example/card.json"}, "domain"),
         ({"url": "https://acme.example.evil.example/card.json"}, "domain"),
         ({"url": "https://notacme.example/card.json"}, "domain"),
@@ -134,3 +139,9 @@ def test_a_type_is_compared_without_ending_and_parameters(kind: Any, bare: str) 
 def test_a_top_level_domain_vouches_for_nobody() -> None:
     assert not aligned("acme.com", "com")
     assert aligned("a.acme.com", "acme.com")
+
+
+def test_the_spellings_of_loopback_are_one_address() -> None:
+    keys = {address_key(f"http://{host}:7400/crew/") for host in ("localhost", "127.0.0.1", "[::1]", "LOCALHOST.")}
+    assert len(keys) == 1
+    assert address_key("http://localhost:7401/crew") not in keys

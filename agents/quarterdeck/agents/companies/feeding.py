@@ -80,7 +80,8 @@ async def _fed(id: str, round: int) -> dict[str, Any]:
         return ended
     finally:
         own.feeding.pop(feeder.key, None)
-        work: list[asyncio.Task[Any]] = [*feeder.work, *([feeder.post] if feeder.post else [])]
+        posting = [feeder.post, feeder.posts.sending if feeder.posts else None]
+        work: list[asyncio.Task[Any]] = [*feeder.work, *(task for task in posting if task is not None)]
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
@@ -104,6 +105,7 @@ class Feeder:
     """Why no further company is started."""
     ended: list[str] = field(default_factory=list)
     cheap: bool = False
+    posts: PostOffice | None = None
     post: asyncio.Task[None] | None = None
     beat: float = float("-inf")
 
@@ -121,8 +123,8 @@ class Feeder:
         if self.cheap and self.own.model is None:
             self.why = "cheap mode needs a model's key here: set QUARTERDECK_MODEL_API_KEY, then submit it again"
         elif self.cheap and self.own.model is not None:
-            posts = PostOffice(self.own.model, self.own.questions, self.own.answered, self.id)
-            self.post = asyncio.create_task(posts.run(), name=f"batches of {self.id}")
+            self.posts = PostOffice(self.own.model, self.own.questions, self.own.answered, self.id)
+            self.post = asyncio.create_task(self.posts.run(), name=f"batches of {self.id}")
         looked, room, budget = 0.0, 0, False
         while True:
             if budget or time.monotonic() - looked >= LOOK_S:
@@ -176,6 +178,8 @@ class Feeder:
             if entry.job.state == "completed":
                 await self.own.questions.forget(self.id)
             if entry.job.state == "cancelled" and self.own.model is not None:
+                if self.posts is not None:
+                    await self.posts.handed_over()
                 try:
                     await cancel(self.own.model, self.own.questions, self.id)
                 except Refusal as error:

@@ -33,6 +33,7 @@ LOST_S = 120.0
 """A batch that the service does not show after so long was never taken."""
 SENT = 3
 """How often one question is sent at most: a batch may expire, a server may fail."""
+HANDING_S = 60.0
 DOWN_S = 3600.0
 """How long the service may be away before the job stops."""
 SETTLED = 100
@@ -52,6 +53,8 @@ class PostOffice:
         self.model, self.questions, self.bells, self.job = model, questions, bells, job
         self._due: dict[str, tuple[float, float]] = {}
         """Batch → when it is looked at next, and the pause before that."""
+        self.sending: asyncio.Task[None] | None = None
+        """A batch that is being handed over: whoever ends this office need not lose sight of it."""
 
     async def run(self) -> None:
         """Until cancelled. Raises Unpostable when the key is refused or the service stays away."""
@@ -85,15 +88,23 @@ class PostOffice:
             begun = await self.questions.begin(self.job, MOST_REQUESTS, MOST_BYTES)
             if begun is None:
                 return
-            batch, requests = begun
-            try:
-                told = await self._call(api.messages.batches.create(requests=requests))
-            except ModelFailed as error:
-                # Refused, it certainly was not taken; else it may have been, and is looked for.
-                if not error.passing or getattr(error.__cause__, "status_code", None) == TOO_MANY:
-                    await self.questions.unsent(self.job, batch.mark)
-                raise
-            await self.questions.sent(batch.mark, str(told.id))
+            self.sending = asyncio.create_task(self._hand_over(api, *begun))
+            await asyncio.shield(self.sending)
+
+    async def _hand_over(self, api: Any, batch: Batch, requests: list[Json]) -> None:
+        try:
+            told = await self._call(api.messages.batches.create(requests=requests))
+        except ModelFailed as error:
+            # Refused, it certainly was not taken; else it may have been, and is looked for.
+            if not error.passing or getattr(error.__cause__, "status_code", None) == TOO_MANY:
+                await self.questions.unsent(self.job, batch.mark)
+            raise
+        await self.questions.sent(batch.mark, str(told.id))
+
+    async def handed_over(self) -> None:
+        """Until no batch is on its way to the service, within bounds: one that has no id yet cannot be cancelled."""
+        if self.sending is not None:
+            await asyncio.wait([self.sending], timeout=HANDING_S)
 
     async def _look(self, api: Any, batch: Batch) -> None:
         due, pause = self._due.get(batch.mark, (0.0, FIRST_S / 1.5))
@@ -142,9 +153,12 @@ class PostOffice:
         settled: list[Settled] = []
         async for entry in self._each(api.messages.batches.results(batch.id)):
             mark, _, place = str(entry.custom_id).rpartition("-")
-            if mark != batch.mark or not place.isdigit():
+            if mark != batch.mark or not (place.isascii() and place.isdigit() and len(place) < 10):
                 continue
-            settled.append(self._settled(int(place), entry.result, batch))
+            try:
+                settled.append(self._settled(int(place), entry.result, batch))
+            except (AttributeError, TypeError, ValueError):  # the SDK reads results trustfully
+                settled.append(Settled(int(place), problem="what came for it is no result", again=True))
             if len(settled) >= SETTLED:
                 await self._settle(batch, settled)
                 settled = []

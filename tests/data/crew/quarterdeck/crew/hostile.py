@@ -78,6 +78,11 @@ def app(url: str, how: str) -> Starlette:
 
     async def talk(request: Request) -> Response:
         body = await request.json()
+        if how.startswith("ever new streams"):
+            if body["method"] == "GetTask":
+                task = {"id": "r1", "contextId": "c1", "status": {"state": "TASK_STATE_WORKING"}}
+                return JSONResponse({"jsonrpc": "2.0", "id": body["id"], "result": task})
+            return Response(more(), media_type="text/event-stream")
         if body["method"] in ("GetTask", "ListTasks", "SubscribeToTask"):
             return JSONResponse({"jsonrpc": "2.0", "id": "1", "error": {"code": -32001, "message": "Task not found"}})
         match how:
@@ -115,6 +120,13 @@ def app(url: str, how: str) -> Starlette:
             case "nonsense events":
                 return Response(b"data: {nonsense\n\n", media_type="text/event-stream")
         raise AssertionError(how)
+
+    def more() -> bytes:
+        part = {"data": {"x": "x" * 300_000}} if how.endswith("data") else {"text": "x" * 300_000}
+        artifact = {"artifactId": "a", "name": "huge", "parts": [part]}
+        update = {"taskId": "r1", "contextId": "c1", "artifact": artifact, "append": True}
+        task = {"id": "r1", "contextId": "c1", "status": {"state": "TASK_STATE_WORKING"}}
+        return event({"task": task}) + event({"artifactUpdate": update})
 
     async def endless(pause: float) -> Any:
         while True:
