@@ -201,7 +201,7 @@ def fleet(
         settings = home / "quarterdeck.toml"
         settings.write_text(
             f'[[http.tokens]]\nname = "fleet"\nsha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"\n'
-            f'scopes = ["read", "change"]\n[companies]\ntoken = "{TOKEN}"\n'
+            f'scopes = ["read", "spend"]\n[companies]\ntoken = "{TOKEN}"\n'
             f'[flows]\ndatabase = "{postgres.address}/postgres"\n'
             f'[research]\nprovider = "tavily"\norder = ["tavily"]\nredis_url = "redis://127.0.0.1:{port}/0"\n'
             f'tavily_url = "{own.web}"\ntavily_key = "tvly-simulated"\nlimits = {{tavily = "100000/min"}}\n'
