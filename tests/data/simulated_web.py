@@ -107,7 +107,8 @@ class Web:
             how = fault or "done"
         finally:
             self.now[kind] -= 1
-            self.worked_s[kind] += loop.time() - began
+            if fault != "hang":  # how soon that is noticed is not the provider's doing
+                self.worked_s[kind] += loop.time() - began
             if self.log is not None:
                 line = {"kind": kind, "name": name, "key": key, "began": at, "ended": time.time(), "how": how}
                 print(json.dumps(line), file=self.log, flush=True)
