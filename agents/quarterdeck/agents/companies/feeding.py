@@ -20,7 +20,7 @@ from quarterdeck.agents.companies.estimate import IN_BATCHES
 from quarterdeck.agents.companies.models import Job, Result
 from quarterdeck.agents.companies.outfit import AWAY_S, Office, office
 from quarterdeck.agents.companies.posting import PostOffice, Unpostable, cancel
-from quarterdeck.agents.companies.store import Waiting
+from quarterdeck.agents.companies.store import Entry, Waiting
 from quarterdeck.keel import flows
 from quarterdeck.keel.answers import clip
 from quarterdeck.keel.errors import Away, Refusal
@@ -72,11 +72,10 @@ async def _fed(id: str, round: int) -> dict[str, Any]:
     own = office()
     feeder = Feeder(own, id, round)
     try:
-        over, own.over = own.over, []
+        ended = await feeder.run()
+        over, own.over = own.over, [flows.flow_id()]
         if over:
             await own.engine.forget(over)
-        ended = await feeder.run()
-        own.over.append(flows.flow_id())
         return ended
     finally:
         own.feeding.pop(feeder.key, None)
@@ -116,10 +115,12 @@ class Feeder:
 
     async def run(self) -> dict[str, Any]:
         store = self.own.store
-        spec = await self.own.spec(self.id)
+        entry: Entry | None = await self.own.entry(self.id)
+        assert entry is not None
+        spec = self.own.known(entry)
         self.own.feeding[self.key], self.cheap = spec["weight"], bool(spec.get("cheap"))
         await store.update(self.id, "state = 'queued' AND round = :round", state="running", round=self.round)
-        self.why = await self._unanswerable()
+        self.why = await self._unanswerable(entry)
         if self.cheap and self.own.model is None:
             self.why = "cheap mode needs a model's key here: set QUARTERDECK_MODEL_API_KEY, then submit it again"
         elif self.cheap and self.own.model is not None:
@@ -128,7 +129,8 @@ class Feeder:
         looked, room, budget = 0.0, 0, False
         while True:
             if budget or time.monotonic() - looked >= LOOK_S:
-                entry = await store.entry(self.id)
+                if looked or time.monotonic() - self.began >= LOOK_S:
+                    entry = await store.entry(self.id)
                 looked = time.monotonic()
                 if entry is None or entry.job.ended or entry.round != self.round:
                     break  # cancelled, or taken up anew; whoever is in work ends by itself
@@ -190,10 +192,9 @@ class Feeder:
         entry = await self.own.store.entry(self.id)
         return entry is None or entry.job.ended or entry.round != self.round
 
-    async def _unanswerable(self) -> str:
+    async def _unanswerable(self, entry: Entry) -> str:
         """Why nobody can answer what this job asks for: heard from a judge before any search is paid for."""
-        entry = await self.own.store.entry(self.id)
-        if entry is None or entry.job.done or entry.job.total < 2:
+        if entry.job.done or entry.job.total < 2:
             return ""
         asked = {"company_name": "Example", "extraction_schema": entry.spec["schema"], "extracted_data": {}}
         try:

@@ -89,22 +89,25 @@ class Office:
 
     async def spec(self, job: str) -> dict[str, Any]:
         """What a job asks for; it never changes, so it is read once."""
-        if job not in self.specs:
-            entry = await self._entry(job)
-            if entry is None:
-                raise Refusal(f"There is no job {job[:60]!r}.")
-            if len(self.specs) >= MOST_SPECS:
-                self.specs.clear()
-            self.specs[job] = {**entry.spec, "weight": weight(entry.job.priority)}
-        return self.specs[job]
+        return self.specs.get(job) or self.known(await self.entry(job))
 
-    async def _entry(self, job: str) -> Entry | None:
+    def known(self, entry: Entry) -> dict[str, Any]:
+        if len(self.specs) >= MOST_SPECS:
+            self.specs.clear()
+        spec = self.specs[entry.job.id] = {**entry.spec, "weight": weight(entry.job.priority)}
+        return spec
+
+    async def entry(self, job: str) -> Entry:
         """A flow that begins while the store is away waits for it: it would count as failed otherwise."""
         while True:
             try:
-                return await self.store.entry(job)
+                found = await self.store.entry(job)
             except Away:
                 await asyncio.sleep(AWAY_S)
+                continue
+            if found is None:
+                raise Refusal(f"There is no job {job[:60]!r}.")
+            return found
 
 
 _benches: list[Bench] = []
