@@ -56,7 +56,8 @@ class Bureau:
             "--schema", str(where["schema"]), "--out", str(where["out"]), "--provider", "tavily", "--yes",
         ]  # fmt: skip
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, command: list[str] | None = None) -> subprocess.Popen[bytes]:
+        """The command; or another one, with the same settings."""
         environment = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(self.home),
@@ -64,7 +65,9 @@ class Bureau:
             "QUARTERDECK_CONFIG": str(self.home / "quarterdeck.toml"),
         }
         with (self.home / "log").open("ab") as log:
-            return subprocess.Popen(self.command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            return subprocess.Popen(
+                command or self.command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
 
     def rows(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.home / "out.jsonl").read_text().splitlines()]
