@@ -157,7 +157,8 @@ def standstill(found: list[Json]) -> float:
 
 def repeated(calls: list[Json], kills: list[Json]) -> tuple[Counter[str], int, list[str]]:
     """Calls that a provider worked on more than once, by kind; steps that were in flight at the kills; and what was
-    done again although it had been finished: the next step of the same company had begun."""
+    done again although it had been finished: the next step of the same company had begun, and it was nobody's who was
+    left without a coordinator at a kill and went on by himself."""
     work: dict[str, list[Json]] = defaultdict(list)
     for call in calls:
         work[call["name"]].append(call)
@@ -170,14 +171,16 @@ def repeated(calls: list[Json], kills: list[Json]) -> tuple[Counter[str], int, l
         steps: list[tuple[str, float]] = []
         known: dict[str, int] = {}
         worked: Counter[str] = Counter()
+        tries: dict[str, list[Json]] = defaultdict(list)
         for call in own:
             if call["key"] not in known:  # new work: of this step, or of the next
                 if not steps or steps[-1][0] != call["kind"]:
                     steps.append((call["kind"], call["began"]))
                     step += 1
                 known[call["key"]] = step
-            elif known[call["key"]] < step:
+            elif known[call["key"]] < step and not any(_met(one, kills) for one in tries[call["key"]]):
                 wrong.append(f"{name}: {call['kind']} again at {call['began']:.1f}, {call['how']}")
+            tries[call["key"]].append(call)
             if call["how"] in ("done", "left"):
                 worked[call["key"]] += 1
                 twice[call["kind"]] += worked[call["key"]] > 1
@@ -188,3 +191,8 @@ def repeated(calls: list[Json], kills: list[Json]) -> tuple[Counter[str], int, l
             for (_, began), end in zip(steps, ends, strict=True)
         )
     return twice, flying, wrong
+
+
+def _met(call: Json, kills: list[Json]) -> bool:
+    """Whether a call was on its way when somebody was killed."""
+    return any(call["began"] <= kill["until"] and kill["at"] <= call["ended"] for kill in kills)
