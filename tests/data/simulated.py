@@ -36,6 +36,7 @@ class Bureau:
     web: str
     count: int
     processes: int = 0
+    temp: Path | None = None
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -63,6 +64,7 @@ class Bureau:
             "HOME": str(self.home),
             "QUARTERDECK_HOME": str(self.home / "state"),
             "QUARTERDECK_CONFIG": str(self.home / "quarterdeck.toml"),
+            **({"TMPDIR": str(self.temp)} if self.temp else {}),
         }
         with (self.home / "log").open("ab") as log:
             return subprocess.Popen(

@@ -27,6 +27,13 @@ def web() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture
+def temp() -> Iterator[Path]:
+    """A folder for temporary files of its own, with a short name as sockets want it: others use the usual one now."""
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 def offspring(pid: int) -> dict[int, str]:
     """Every process that a process has started, and those started in turn: pid → what it runs."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
@@ -53,10 +60,6 @@ def until(look: Callable[[], object], what: str, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def folders(folder: Path) -> list[Path]:
-    return [*folder.glob("qd-*"), *folder.glob("pymp-*")]
-
-
 def extracted(bureau: Bureau) -> int:
     return int(bureau.figures()["asked"].get("extract", 0))
 
@@ -68,9 +71,8 @@ def begun(bureau: Bureau, process: subprocess.Popen[bytes], before: int) -> list
     return list(offspring(process.pid))
 
 
-def test_processes_beside_do_the_work_and_end_with_it(web: str, tmp_path: Path) -> None:
-    bureau = Bureau(tmp_path, web, COUNT, processes=2)
-    before = set(folders(Path(tempfile.gettempdir())))
+def test_processes_beside_do_the_work_and_end_with_it(web: str, tmp_path: Path, temp: Path) -> None:
+    bureau = Bureau(tmp_path, web, COUNT, processes=2, temp=temp)
     asked = extracted(bureau)
     process = bureau.start()
     beside = begun(bureau, process, asked)
@@ -79,7 +81,7 @@ def test_processes_beside_do_the_work_and_end_with_it(web: str, tmp_path: Path) 
     assert all(right(row) for row in bureau.rows()), bureau.said()
     assert len(bureau.rows()) == COUNT
     until(lambda: not any(alive(pid) for pid in beside), "all of them end", 20)
-    assert set(folders(Path(tempfile.gettempdir()))) <= before
+    assert list(temp.iterdir()) == []
 
 
 def test_a_worker_process_that_is_killed_is_started_anew_and_nothing_is_lost(web: str, tmp_path: Path) -> None:
@@ -96,17 +98,16 @@ def test_a_worker_process_that_is_killed_is_started_anew_and_nothing_is_lost(web
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.weather)])
 def test_however_the_command_ends_no_worker_outlives_it_and_the_same_command_goes_on(
-    web: str, tmp_path: Path, how: signal.Signals
+    web: str, tmp_path: Path, temp: Path, how: signal.Signals
 ) -> None:
-    bureau = Bureau(tmp_path, web, COUNT, processes=2)
-    before = set(folders(Path(tempfile.gettempdir())))
+    bureau = Bureau(tmp_path, web, COUNT, processes=2, temp=temp)
     asked = extracted(bureau)
     process = bureau.start()
     beside = begun(bureau, process, asked)
     process.send_signal(how)
     process.wait(30)
     until(lambda: not any(alive(pid) for pid in beside), "all of them end", 20)
-    assert set(folders(Path(tempfile.gettempdir()))) <= before
+    assert list(temp.iterdir()) == []
     again = bureau.start()
     assert again.wait(90) == 0, bureau.said()
     assert "goes on" in bureau.said()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,19 @@ def test_stats_have_the_shape_of_the_real_balancer(world: PracticeWorld) -> None
     assert httpx.get(f"{world.balancer_url}/lb-health", timeout=5).status_code == 200
 
 
+def until_offline(world: PracticeWorld, service: str) -> None:
+    """A container that crashes is started again, and well for a moment."""
+    deadline = time.monotonic() + 20
+    while (said := stats(world)[service]) != {"service_status": "offline"}:
+        assert time.monotonic() < deadline, said
+        time.sleep(0.05)
+
+
 def test_the_seed_story_breaks_the_blog_and_a_restart_heals_it(world: PracticeWorld) -> None:
     world.inject("blog-locked")
     world.wait_until(lambda w: not w._ready("blog-service"), "the blog is down")
     until_seen(world, "CrashLoopBackOff", "get", "pods", "-l", "app=blog-service")
-    assert stats(world)["blog_service"] == {"service_status": "offline"}
+    until_offline(world, "blog_service")
     said = kubectl(world, "logs", "deployment/blog-service", "--previous")
     assert "sqlite3.OperationalError: database is locked" in said
     assert "Traceback (most recent call last):" in said
