@@ -115,6 +115,7 @@ def status_or_none(environment: dict[str, str]) -> dict[str, Any]:
     return dict(json.loads(said.stdout)) if said.returncode == 0 else {}
 
 
+@pytest.mark.weather
 def test_the_line_says_what_is_in_batches_and_since_when(
     environment: dict[str, str], api: MessagesApi, tmp_path: Path
 ) -> None:
@@ -197,6 +198,7 @@ def test_a_budget_stops_it(environment: dict[str, str], api: MessagesApi, tmp_pa
     assert sum(len(batch.requests) for batch in api.batches.values()) == job["done"]
 
 
+@pytest.mark.weather
 def test_cancelling_the_job_cancels_its_batch_and_what_it_answered_is_used_later(
     environment: dict[str, str], api: MessagesApi, tmp_path: Path
 ) -> None:
@@ -218,6 +220,7 @@ def test_cancelling_the_job_cancels_its_batch_and_what_it_answered_is_used_later
     assert [len(batch.requests) for batch in api.batches.values()] == [5, 3], "what was paid is not asked again"
 
 
+@pytest.mark.weather
 def test_a_key_that_is_refused_stops_the_job_and_a_better_one_goes_on(
     environment: dict[str, str], searx: Searx, api: MessagesApi, tmp_path: Path
 ) -> None:
