@@ -63,10 +63,7 @@ class PostOffice:
         while True:
             try:
                 for batch in await self.questions.batches(self.job):
-                    if batch.id:
-                        await self._look(api, batch)
-                    else:
-                        await self._find(api, batch)
+                    await self._attend(api, batch)
                 await self._send(api)
                 trouble_since, pause = 0.0, FIRST_S
                 await asyncio.sleep(LOOK_S)
@@ -106,23 +103,27 @@ class PostOffice:
         if self.sending is not None:
             await asyncio.wait([self.sending], timeout=HANDING_S)
 
-    async def _look(self, api: Any, batch: Batch) -> None:
+    async def _attend(self, api: Any, batch: Batch) -> None:
+        """See after a batch when it is time to, ever less often until something comes of it."""
         due, pause = self._due.get(batch.mark, (0.0, FIRST_S / 1.5))
         if time.monotonic() < due:
             return
-        told = await self._call(api.messages.batches.retrieve(batch.id))
-        if told.processing_status == "ended":
-            await self._collect(api, batch)
+        if await (self._look(api, batch) if batch.id else self._find(api, batch)):
             self._due.pop(batch.mark, None)
         else:
             pause = min(pause * 1.5, LONGEST_S)
             self._due[batch.mark] = time.monotonic() + pause, pause
 
-    async def _find(self, api: Any, batch: Batch) -> None:
-        """Whether a batch that was being sent when its sender died is at the service."""
-        due, pause = self._due.get(batch.mark, (0.0, FIRST_S / 1.5))
-        if time.monotonic() < due:
-            return
+    async def _look(self, api: Any, batch: Batch) -> bool:
+        """Whether it has ended; then its results are written down."""
+        told = await self._call(api.messages.batches.retrieve(batch.id))
+        if told.processing_status != "ended":
+            return False
+        await self._collect(api, batch)
+        return True
+
+    async def _find(self, api: Any, batch: Batch) -> bool:
+        """Whether it is known what became of a batch that was being sent when its sender died."""
         known = await self.questions.ids(batch.made - 600)
         perhaps = False
         async for told in self._each(api.messages.batches.list(limit=100)):
@@ -137,12 +138,11 @@ class PostOffice:
                 perhaps = True
             elif await self._marked(api, told.id, batch.mark):
                 await self.questions.sent(batch.mark, str(told.id))
-                return
+                return True
         if not perhaps and time.time() - batch.made > LOST_S:
             await self.questions.unsent(self.job, batch.mark)
-            return
-        pause = min(pause * 1.5, LONGEST_S)
-        self._due[batch.mark] = time.monotonic() + pause, pause
+            return True
+        return False
 
     async def _marked(self, api: Any, id: str, mark: str) -> bool:
         async for entry in self._each(api.messages.batches.results(id)):
