@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from datetime import datetime
 from pathlib import Path
@@ -101,9 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.what == "run":
         if not arguments.dry_run and _may_be_long(arguments.file):
-            from quarterdeck.deck.alongside import prepare
+            from quarterdeck.deck.alongside import cores, prepare
 
-            prepare(load())  # it takes as long as what is imported here, and there is another core
+            if cores() > 1:
+                prepare(load())  # it takes as long as what is imported here, and there is another core
         from quarterdeck.deck.batch import run as run_batch
 
         return run_batch(arguments)
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _may_be_long(file: str) -> bool:
     """Whether a list may be worth further processes, as far as its size tells."""
     path = Path(file)
-    return file != "-" and path.is_file() and path.stat().st_size >= LONG_FILE and (os.cpu_count() or 1) > 1
+    return file != "-" and path.is_file() and path.stat().st_size >= LONG_FILE
 
 
 async def _look(arguments: argparse.Namespace) -> int:
