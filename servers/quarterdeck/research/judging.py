@@ -152,8 +152,10 @@ def by_model(mode: str, model: Model | None) -> Model | None:
     """The model that is to be used, if any; rules where it is left to us and the caller may cause no costs."""
     if mode == "model" and model is None:
         raise Refusal("There is no model's key. Set QUARTERDECK_MODEL_API_KEY, or use mode rules.")
-    if mode == "rules" or model is None or may_spend():
-        return None if mode == "rules" else model
+    if mode == "rules" or model is None:
+        return None
+    if may_spend():
+        return model
     if mode == "model":
         raise Denied(f"The model costs money: your token lacks the scope '{SPEND}'. Use mode rules.")
     return None
